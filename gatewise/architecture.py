@@ -1,0 +1,90 @@
+"""What a classifier is made of, in words that torch, ONNX and numpy all read.
+
+It stands apart from `model.py` so that a process that serves by ONNX Runtime never imports torch.
+E embedding, C channels, H hidden, D directions, K classes.
+
+The weights, by name (torch's layout; a recurrent matrix stacks its gates by rows, LSTM i, f, g, o and GRU r, z, n):
+
+    embedding.weight                                     (vocab_size, E), text only; row 0 is padding
+    recurrent.{layer}.{direction}.weight_ih_l0           (4H or 3H, inputs of the layer)
+    recurrent.{layer}.{direction}.weight_hh_l0           (4H or 3H, H)
+    recurrent.{layer}.{direction}.bias_ih_l0, bias_hh_l0 (4H or 3H,)
+    attention.weight                                     (1, D*H), attention pooling only
+    dense.{i}.weight, dense.{i}.bias                     (size, inputs), (size,); relu follows each
+    output.weight, output.bias                           (K, inputs), (K,)
+
+`direction` is `left_to_right` or `right_to_left`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Kind = Literal["text", "series"]
+Task = Literal["sequence", "step"]
+Cell = Literal["lstm", "gru"]
+Pooling = Literal["last", "mean", "max", "attention"]
+
+LEFT_TO_RIGHT = "left_to_right"
+RIGHT_TO_LEFT = "right_to_left"
+
+
+class ModelConfig(BaseModel):
+    """The shape of a `SequenceClassifier`.
+
+    `reset_after` names the GRU convention: True multiplies the reset gate after the recurrent matrix (cuDNN, PyTorch,
+    Keras by default), False before it (Cho et al. 2014). It means nothing for an LSTM.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind
+    task: Task = "sequence"
+    cell: Cell = "lstm"
+    reset_after: bool = True
+    vocab_size: int | None = Field(default=None, ge=2)
+    embedding_dim: int | None = Field(default=None, ge=1)
+    input_size: int | None = Field(default=None, ge=1, description="channels after encoding; series only")
+    hidden_size: int = Field(default=128, ge=1)
+    num_layers: int = Field(default=1, ge=1, le=8)
+    bidirectional: bool = False
+    pooling: tuple[Pooling, ...] = Field(default=("last",), min_length=1, description="sequence task only")
+    dense_sizes: tuple[int, ...] = (64,)
+    num_classes: int = Field(ge=2)
+    embedding_dropout: float = Field(default=0.0, ge=0, lt=1)
+    recurrent_dropout: float = Field(default=0.0, ge=0, lt=1, description="on the outputs of each recurrent layer")
+    dense_dropout: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _input_fits_kind(self) -> Self:
+        if self.kind == "text" and (self.vocab_size is None or self.embedding_dim is None):
+            raise ValueError("a text model needs vocab_size and embedding_dim")
+        if self.kind == "series" and self.input_size is None:
+            raise ValueError("a series model needs input_size")
+        if len(set(self.pooling)) != len(self.pooling):
+            raise ValueError("pooling names a method twice")
+        return self
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The names of the directions that each recurrent layer runs in, in the order of their outputs."""
+        return (LEFT_TO_RIGHT, RIGHT_TO_LEFT) if self.bidirectional else (LEFT_TO_RIGHT,)
+
+    @property
+    def recurrent_size(self) -> int:
+        """Values that the last recurrent layer gives at a timestep, D*H."""
+        return self.hidden_size * len(self.directions)
+
+    @property
+    def pooled_size(self) -> int:
+        """Values that enter the dense layers."""
+        return self.recurrent_size * (len(self.pooling) if self.task == "sequence" else 1)
+
+    @property
+    def feature_size(self) -> int:
+        """Values that enter the first recurrent layer at a timestep, E or C."""
+        size = self.embedding_dim if self.kind == "text" else self.input_size
+        assert size is not None
+        return size
