@@ -15,6 +15,21 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """One item, ready for a batch.
+
+    Attributes:
+        inputs: token ids int64 (T,), or readings float32 (T, C); T is at least 1.
+        tokens: what the timesteps of a text are, where each gets a label.
+        truncated: whether the item was longer than the model's maximum.
+    """
+
+    inputs: NDArray[Any]
+    tokens: list[str] | None = None
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
 class Batch:
     """Right-padded sequences.
 

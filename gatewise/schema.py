@@ -42,6 +42,34 @@ class StepPrediction(BaseModel):
     probabilities: list[dict[str, float]] | None = None
 
 
+class LayerGates(BaseModel):
+    """The gates of one recurrent layer in one direction, each float32 (T, H), in the order of the sequence's steps.
+
+    `gates` holds input_gate, forget_gate, candidate and output_gate of an LSTM; reset_gate, update_gate and candidate
+    of a GRU. `outputs` are the hidden states that the layer gives on.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    layer: int
+    direction: str
+    gates: dict[str, FloatArray]
+    outputs: FloatArray
+
+
+class Explanation(BaseModel):
+    """What every gate did at every timestep of one item. `tokens` says what a text's timesteps are."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    layers: list[LayerGates]
+    tokens: list[str] | None = None
+
+    def __getitem__(self, gate: str) -> FloatArray:
+        """A gate of the first layer from left to right, (T, H)."""
+        return self.layers[0].gates[gate]
+
+
 def parse_text(item: object, loc: Loc = ()) -> str:
     """Return `item` when it is a string that UTF-8 can hold.
 
@@ -87,7 +115,7 @@ def parse_series(item: object, channels: int, *, allow_missing: bool, loc: Loc =
     Raises:
         InvalidSequence: anything else, with the place of the first wrong reading. Nothing is ever reshaped.
     """
-    values = item if isinstance(item, np.ndarray) else _to_array(item, channels, loc)
+    values: NDArray[Any] = item if isinstance(item, np.ndarray) else _to_array(item, channels, loc)
     if values.dtype.kind not in "fiu":
         raise InvalidSequence(f"expected numbers, got an array of {values.dtype}", loc=loc)
     if values.ndim == 1 and channels == 1:
@@ -97,9 +125,9 @@ def parse_series(item: object, channels: int, *, allow_missing: bool, loc: Loc =
     if not len(values):
         raise InvalidSequence("has no timesteps; send at least one", loc=loc)
     with np.errstate(over="ignore"):
-        values = values.astype(np.float32)
-    _check_finite(values, allow_missing, loc)
-    return values
+        readings: FloatArray = values.astype(np.float32)
+    _check_finite(readings, allow_missing, loc)
+    return readings
 
 
 def _to_array(item: object, channels: int, loc: Loc) -> NDArray[np.float64]:

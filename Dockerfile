@@ -1,0 +1,88 @@
+# Two images: `docker build .` makes the service; `docker build --target training .` makes the training job.
+#
+#   ACCELERATOR=cpu  the service answers with ONNX Runtime alone, without torch
+#   ACCELERATOR=gpu  torch and its CUDA libraries come with it (about 6 GB)
+#   PYTHON_IMAGE     may name a digest, for builds that are the same each time: python:3.11-slim@sha256:...
+#   PIP_FLAGS        passed to pip, such as the index of torch's CPU wheels for the training image
+#
+# docker run -p 3000:3000 -v gatewise-store:/store -e GATEWISE_MODEL=questions:production --read-only --tmpfs /tmp IMAGE
+ARG PYTHON_IMAGE=python:3.11-slim
+ARG ACCELERATOR=cpu
+
+# Fills a virtualenv that the images copy. It has no pip of its own: the base image's fills it from outside.
+FROM ${PYTHON_IMAGE} AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+RUN python -m venv --without-pip /opt/gatewise
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+
+# Dependencies first, asked for by an empty package: a change of the code does not install them again.
+FROM build AS service-dependencies
+ARG ACCELERATOR
+ARG PIP_FLAGS=""
+RUN mkdir gatewise && touch gatewise/__init__.py
+# PIP_FLAGS holds several words.
+# hadolint ignore=SC2086
+RUN case "${ACCELERATOR}" in \
+      cpu) pip --python /opt/gatewise/bin/python install ${PIP_FLAGS} -c constraints.txt ".[service]" ;; \
+      gpu) pip --python /opt/gatewise/bin/python install ${PIP_FLAGS} -c constraints.txt ".[service]" torch ;; \
+      *) echo "ACCELERATOR is cpu or gpu, not ${ACCELERATOR}" >&2; exit 1 ;; \
+    esac
+
+FROM build AS training-dependencies
+ARG PIP_FLAGS=""
+RUN mkdir gatewise && touch gatewise/__init__.py
+# hadolint ignore=SC2086
+RUN pip --python /opt/gatewise/bin/python install ${PIP_FLAGS} -c constraints.txt ".[training,service]"
+
+FROM service-dependencies AS service-build
+COPY gatewise gatewise
+COPY service service
+RUN pip --python /opt/gatewise/bin/python install --no-deps --force-reinstall .
+
+FROM training-dependencies AS training-build
+COPY gatewise gatewise
+COPY service service
+COPY training training
+RUN pip --python /opt/gatewise/bin/python install --no-deps --force-reinstall .
+
+# What both images share at run time.
+FROM ${PYTHON_IMAGE} AS runtime
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="gatewise" \
+      org.opencontainers.image.description="LSTM and GRU sequence classifiers behind HTTP" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+# HOME is where libraries that insist on a cache find a place when the root is read-only and /tmp is not.
+ENV PATH=/opt/gatewise/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    BENTOML_HOME=/store \
+    BENTOML_DO_NOT_TRACK=True \
+    HOME=/tmp
+RUN mkdir /store /work && chown 10001:10001 /store /work
+VOLUME /store
+WORKDIR /work
+# A number, so that Kubernetes can see that it is not root.
+USER 10001:10001
+
+FROM runtime AS training
+COPY --from=training-build /opt/gatewise /opt/gatewise
+ENTRYPOINT ["gatewise"]
+CMD ["train", "--help"]
+
+FROM runtime AS service
+LABEL org.opencontainers.image.title="gatewise-service"
+COPY --from=service-build /opt/gatewise /opt/gatewise
+# GATEWISE_MODEL: what to serve, as name, name:version, name:production or an artifact's folder.
+# One thread for a process: a second one gains nothing on small batches, and fights with its neighbours.
+ENV GATEWISE_MODEL="" \
+    OMP_NUM_THREADS=1
+EXPOSE 3000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:3000/readyz', timeout=2).close()"]
+ENTRYPOINT ["gatewise"]
+CMD ["serve", "--host", "0.0.0.0", "--port", "3000"]

@@ -1,0 +1,186 @@
+"""The network: a padded batch of sequences in, logits out, by torch's fast layers.
+
+`cells.py` says what the layers compute; the tests hold this file to it. Each direction is a layer of its own, and the
+one that reads right to left is given every sequence reversed within its own length: torch's bidirectional layers would
+read the padding first, and the answer would depend on the batch.
+
+B batch, T timesteps, C channels, D directions, E embedding, H hidden, K classes.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+from gatewise.architecture import LEFT_TO_RIGHT, RIGHT_TO_LEFT, ModelConfig
+
+
+class SequenceClassifier(nn.Module):
+    """Embedding (text) -> recurrent layers -> pooling (one label a sequence) -> dense relu layers -> logits."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        if config.kind == "text":
+            assert config.vocab_size is not None
+            assert config.embedding_dim is not None
+            self.embedding = nn.Embedding(config.vocab_size, config.embedding_dim, padding_idx=0)
+        sizes = [config.feature_size] + [config.recurrent_size] * (config.num_layers - 1)
+        self.recurrent = nn.ModuleList(RecurrentLayer(config, size) for size in sizes)
+        if config.task == "sequence" and "attention" in config.pooling:
+            self.attention = nn.Linear(config.recurrent_size, 1, bias=False)
+        widths = (config.pooled_size, *config.dense_sizes)
+        self.dense = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(widths))
+        self.output = nn.Linear(widths[-1], config.num_classes)
+        self.embedding_dropout = LockedDropout(config.embedding_dropout)
+        self.recurrent_dropout = LockedDropout(config.recurrent_dropout)
+        self.dense_dropout = nn.Dropout(config.dense_dropout)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw weights as Keras does by default: Glorot kernels, orthogonal recurrent kernels, forget bias 1."""
+        if self.config.kind == "text":
+            nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
+            with torch.no_grad():
+                self.embedding.weight[0].zero_()
+        for linear in [*self.dense, self.output]:
+            assert isinstance(linear, nn.Linear)
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """Classify a batch.
+
+        Args:
+            inputs: token ids (B, T), or readings (B, T, C), right-padded.
+            lengths: real timesteps, int64 (B,), each at least 1.
+        Returns:
+            logits, (B, K); for the step task (B, T, K), of no meaning beyond a sequence's length.
+        """
+        lengths = lengths.to(inputs.device, non_blocking=True)
+        steps = torch.arange(inputs.shape[1], device=inputs.device)
+        mask = steps < lengths[:, None]
+        x = self.embedding_dropout(self.embedding(inputs)) if self.config.kind == "text" else inputs
+        backwards = torch.where(mask, lengths[:, None] - 1 - steps, steps)
+        for layer in self.recurrent:
+            x = self.recurrent_dropout(layer(x, backwards))
+        if self.config.task == "sequence":
+            x = self.pool(x, lengths, mask)
+        for dense in self.dense:
+            x = self.dense_dropout(torch.relu(dense(x)))
+        logits: Tensor = self.output(x)
+        return logits
+
+    def pool(self, outputs: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+        """Concatenate the configured poolings of (B, T, D*H) over each sequence's real steps into (B, poolings*D*H)."""
+        parts = {"last": self._last, "mean": self._mean, "max": self._max, "attention": self._attend}
+        return torch.cat([parts[name](outputs, lengths, mask) for name in self.config.pooling], dim=1)
+
+    def _last(self, outputs: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+        """Each direction's own last output: at the final step from left to right, at the first from right to left."""
+        rows = torch.arange(len(outputs), device=outputs.device)
+        hidden = self.config.hidden_size
+        return torch.cat([outputs[rows, lengths - 1, :hidden], outputs[:, 0, hidden:]], dim=1)
+
+    def _mean(self, outputs: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+        return outputs.masked_fill(~mask[..., None], 0.0).sum(dim=1) / lengths[:, None]
+
+    def _max(self, outputs: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+        return outputs.masked_fill(~mask[..., None], -torch.inf).amax(dim=1)
+
+    def _attend(self, outputs: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+        scores = self.attention(outputs)[..., 0].masked_fill(~mask, -torch.inf)
+        shares = scores.softmax(dim=1)[..., None]
+        attended: Tensor = (shares * outputs.masked_fill(~mask[..., None], 0.0)).sum(dim=1)
+        return attended
+
+
+class RecurrentLayer(nn.ModuleDict):
+    """One LSTM or GRU layer, in one or both directions; a module for each, under the direction's name."""
+
+    def __init__(self, config: ModelConfig, input_size: int) -> None:
+        super().__init__({direction: _recurrence(config, input_size) for direction in config.directions})
+
+    def forward(self, x: Tensor, backwards: Tensor) -> Tensor:
+        """Run the layer.
+
+        Args:
+            x: (B, T, inputs).
+            backwards: int64 (B, T), the step to read at each step to go through each sequence from its own end.
+        Returns:
+            outputs of the directions side by side, (B, T, D*H).
+        """
+        outputs: Tensor = self[LEFT_TO_RIGHT](x)[0]
+        if RIGHT_TO_LEFT not in self:
+            return outputs
+        rows = torch.arange(len(x), device=x.device)[:, None]
+        reverse: Tensor = self[RIGHT_TO_LEFT](x[rows, backwards])[0]
+        return torch.cat([outputs, reverse[rows, backwards]], dim=2)
+
+
+class LockedDropout(nn.Module):
+    """Dropout that drops the same features at every timestep of a sequence (Gal & Ghahramani 2016)."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop features of (B, T, F) while training."""
+        if not self.training or self.p == 0:
+            return x
+        keep = torch.empty(x.shape[0], 1, x.shape[2], dtype=x.dtype, device=x.device).bernoulli_(1 - self.p)
+        return x * keep.div_(1 - self.p)
+
+
+class ResetBeforeGRU(nn.Module):
+    """A GRU whose reset gate multiplies the state before the recurrent matrix (Cho et al. 2014).
+
+    torch.nn.GRU has the other convention only. The parameters have its names and layout; `bias_hh_l0` is added to the
+    gates as it is, which for this convention is the same as adding it to `bias_ih_l0`.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.weight_ih_l0 = nn.Parameter(torch.empty(3 * hidden_size, input_size))
+        self.weight_hh_l0 = nn.Parameter(torch.empty(3 * hidden_size, hidden_size))
+        self.bias_ih_l0 = nn.Parameter(torch.zeros(3 * hidden_size))
+        self.bias_hh_l0 = nn.Parameter(torch.zeros(3 * hidden_size))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Run (B, T, inputs) from a zero state; return the outputs (B, T, H) and the last state (B, H)."""
+        size = self.hidden_size
+        projected = x @ self.weight_ih_l0.T + self.bias_ih_l0 + self.bias_hh_l0
+        w_gates, w_candidate = self.weight_hh_l0[: 2 * size], self.weight_hh_l0[2 * size :]
+        h = x.new_zeros(len(x), size)
+        outputs = []
+        for step in projected.unbind(dim=1):
+            r, z = torch.sigmoid(step[:, : 2 * size] + h @ w_gates.T).chunk(2, dim=1)
+            n = torch.tanh(step[:, 2 * size :] + (r * h) @ w_candidate.T)
+            h = (1 - z) * n + z * h
+            outputs.append(h)
+        return torch.stack(outputs, dim=1), h
+
+
+def _recurrence(config: ModelConfig, input_size: int) -> nn.Module:
+    size = config.hidden_size
+    layer: nn.Module
+    if config.cell == "lstm":
+        layer = nn.LSTM(input_size, size, batch_first=True)
+    elif config.reset_after:
+        layer = nn.GRU(input_size, size, batch_first=True)
+    else:
+        layer = ResetBeforeGRU(input_size, size)
+    parameters = dict(layer.named_parameters())
+    nn.init.xavier_uniform_(parameters["weight_ih_l0"])
+    nn.init.orthogonal_(parameters["weight_hh_l0"])
+    nn.init.zeros_(parameters["bias_ih_l0"])
+    nn.init.zeros_(parameters["bias_hh_l0"])
+    if config.cell == "lstm":
+        with torch.no_grad():
+            # A cell that begins by keeping what it has learns long dependencies sooner (Jozefowicz et al. 2015).
+            parameters["bias_ih_l0"][size : 2 * size] = 1.0
+    return layer

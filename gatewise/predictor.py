@@ -1,0 +1,201 @@
+"""Raw items in, predictions out: what training measures, what the command line runs and what the service serves.
+
+B batch, T timesteps, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gatewise.artifact import Artifact, Manifest
+from gatewise.batch import Encoded, collate
+from gatewise.cells import run_layers
+from gatewise.engines import Engine, EngineName, open_engine
+from gatewise.errors import GoldenMismatch, InvalidSequence, Loc
+from gatewise.schema import Explanation, FloatArray, LayerGates, Prediction, StepPrediction
+
+Answer = Prediction | StepPrediction
+
+
+class Predictor:
+    """A loaded artifact that answers.
+
+    Attributes:
+        manifest: what the model is.
+        version: the store's version, or the first characters of the digest for a bare folder.
+        engine: what runs the network.
+    """
+
+    def __init__(self, artifact: Artifact, engine: Engine, version: str | None = None) -> None:
+        self.manifest: Manifest = artifact.manifest
+        self.version = version or artifact.manifest.digest[:12]
+        self.engine = engine
+        self._artifact = artifact
+        self._encoder = artifact.encoder()
+        self._labels = self.manifest.labels
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        engine: EngineName = "auto",
+        device: str | None = None,
+        version: str | None = None,
+    ) -> Predictor:
+        """Open an artifact's folder, verify every file, and replay its golden items.
+
+        Args:
+            engine: `auto` is ONNX Runtime on the CPU, torch on any other device.
+            device: as torch names it; None is the CPU.
+            version: what to call it; the digest's first characters by default.
+        Raises:
+            ArtifactMissing, ArtifactCorrupt, ArtifactTooNew: the folder cannot be used.
+            GoldenMismatch: the model does not answer as it did when it was made.
+        """
+        artifact = Artifact(path)
+        predictor = cls(artifact, open_engine(artifact, engine, device), version)
+        predictor.replay()
+        return predictor
+
+    @property
+    def engine_name(self) -> str:
+        """`onnx` or `torch`."""
+        return self.engine.name
+
+    def encode(self, item: object, loc: Loc = ()) -> Encoded:
+        """Parse and encode one raw item.
+
+        Raises:
+            InvalidSequence: it breaks the input contract, with its place.
+        """
+        return self._encoder.encode(item, loc)
+
+    def logits(self, encoded: Sequence[NDArray[Any]]) -> list[FloatArray]:
+        """Run one padded batch; for each sequence, in the order given, its logits (K,) or (T, K)."""
+        batch = collate(encoded)
+        logits = self.engine.run(batch)
+        if self.manifest.task == "sequence":
+            return list(logits)
+        return [row[:length] for row, length in zip(logits, batch.lengths, strict=True)]
+
+    def probabilities(self, logits: FloatArray) -> NDArray[np.float64]:
+        """Calibrated probabilities of logits (..., K)."""
+        scaled = logits.astype(np.float64) / self.manifest.temperature
+        exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+        probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=-1, keepdims=True)
+        return probabilities
+
+    def answer(self, encoded: Encoded, logits: FloatArray, *, probabilities: bool | None = None) -> Answer:
+        """Word the logits of one item as a prediction.
+
+        Args:
+            probabilities: whether a per-step answer holds the probabilities of each step; no by default.
+        """
+        p = self.probabilities(logits)
+        if self.manifest.task == "sequence":
+            return Prediction(
+                label=self._labels[int(p.argmax())],
+                confidence=float(p.max()),
+                probabilities=dict(zip(self._labels, p.tolist(), strict=True)),
+            )
+        return StepPrediction(
+            labels=[self._labels[k] for k in p.argmax(axis=1)],
+            confidences=p.max(axis=1).tolist(),
+            tokens=encoded.tokens,
+            probabilities=[dict(zip(self._labels, row, strict=True)) for row in p.tolist()] if probabilities else None,
+        )
+
+    def run_each(
+        self, items: Iterable[object], *, batch_size: int = 64
+    ) -> list[tuple[Encoded, FloatArray] | InvalidSequence]:
+        """Encode and run every item; each comes back with its logits, or with what is wrong with it.
+
+        Batches hold sequences of similar length: mixing lengths costs time, and changes nothing else.
+        """
+        results: list[Any] = [self._encode_or_error(item, (i,)) for i, item in enumerate(items)]
+        valid = [i for i, result in enumerate(results) if isinstance(result, Encoded)]
+        valid.sort(key=lambda i: len(results[i].inputs))
+        for start in range(0, len(valid), batch_size):
+            indices = valid[start : start + batch_size]
+            logits = self.logits([results[i].inputs for i in indices])
+            for i, row in zip(indices, logits, strict=True):
+                results[i] = (results[i], row)
+        return results
+
+    def predict_each(
+        self, items: Iterable[object], *, batch_size: int = 64, probabilities: bool | None = None
+    ) -> list[Answer | InvalidSequence]:
+        """Answer every item: one prediction or one error for each, in their order."""
+        return [
+            result if isinstance(result, InvalidSequence) else self.answer(*result, probabilities=probabilities)
+            for result in self.run_each(items, batch_size=batch_size)
+        ]
+
+    def predict(self, items: Iterable[object], *, probabilities: bool | None = None) -> list[Answer]:
+        """Answer every item.
+
+        Raises:
+            InvalidSequence: at least one is wrong; `details` has the place of each.
+        """
+        if isinstance(items, str):
+            raise InvalidSequence("expected a list of items, got one string; put it in a list")
+        answers = self.predict_each(items, probabilities=probabilities)
+        errors = [answer for answer in answers if isinstance(answer, InvalidSequence)]
+        if errors:
+            details = [detail for error in errors for detail in error.details]
+            where = f"item {errors[0].loc[0]}: {errors[0].message}"
+            more = f" (and {len(errors) - 1} more items)" if len(errors) > 1 else ""
+            raise InvalidSequence(where + more, loc=errors[0].loc, details=details)
+        return [answer for answer in answers if not isinstance(answer, InvalidSequence)]
+
+    def gates(self, item: object) -> Explanation:
+        """Run one item through the cells of `cells.py`; every gate at every timestep, as arrays (T, H)."""
+        encoded = self.encode(item)
+        weights = self._artifact.weights()
+        features = encoded.inputs if self.manifest.kind == "series" else weights["embedding.weight"][encoded.inputs]
+        lengths = np.array([len(encoded.inputs)])
+        layers = [
+            LayerGates(
+                layer=layer,
+                direction=direction,
+                gates={name: gate[0] for name, gate in run.gates._asdict().items()},
+                outputs=run.outputs[0],
+            )
+            for layer, runs in enumerate(run_layers(self.manifest.model, weights, features[None], lengths))
+            for direction, run in runs.items()
+        ]
+        return Explanation(layers=layers, tokens=encoded.tokens)
+
+    def replay(self) -> None:
+        """Run the golden items through encoder, padding and engine, and compare their logits.
+
+        Raises:
+            GoldenMismatch: one differs by more than the manifest's tolerance.
+        """
+        golden = self._artifact.golden()
+        results = self.run_each([pair.item for pair in golden])
+        for number, (pair, result) in enumerate(zip(golden, results, strict=True)):
+            if isinstance(result, InvalidSequence):
+                raise GoldenMismatch(f"golden item {number} is refused: {result.message}; restore or retrain the model")
+            expected = np.array(pair.logits, dtype=np.float32)
+            logits = result[1]
+            difference = float(np.abs(logits - expected).max()) if logits.shape == expected.shape else np.inf
+            # The comparison is written so that a NaN fails it.
+            if not difference <= self.manifest.golden_tolerance:
+                raise GoldenMismatch(
+                    f"golden item {number}: a logit differs by {difference:.2g} from when the model was made "
+                    f"(tolerance {self.manifest.golden_tolerance:g}, engine {self.engine.name}); "
+                    "the libraries or the machine here compute otherwise: try the other engine, or retrain here"
+                )
+
+    def _encode_or_error(self, item: object, loc: Loc) -> Encoded | InvalidSequence:
+        try:
+            return self._encoder.encode(item, loc)
+        except InvalidSequence as error:
+            return error

@@ -1,0 +1,523 @@
+"""Model versions and the `production` pointer, on BentoML's model store: the one file of the library that knows it.
+
+A version is a folder `$BENTOML_HOME/models/NAME/VERSION` with the artifact's files and BentoML's `model.yaml`, so that
+`bentoml models list`, `bentoml.models.get` and Bentos see it. The pointer is `$BENTOML_HOME/gatewise/NAME.json`.
+
+BentoML fills a version's folder in place and lists it from the first file on; a process that dies in the middle leaves
+half a version, on which its `list` then fails. Here a version is made whole elsewhere on the same disk, and one rename
+shows it. Reading never imports BentoML (0.8 s): a version's name and manifest say all that is asked.
+"""
+
+from __future__ import annotations
+
+import builtins
+import difflib
+import errno
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gatewise import archive
+from gatewise.durable import copy_folder, exclusive, is_held, replace_text, sync_folder
+from gatewise.errors import ArtifactCorrupt, ArtifactMissing, InvalidConfig, ModelConflict, ModelNotFound
+from gatewise.production import ProductionPointer, Promotion
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+_BENTOML_ENTRY = "model.yaml"
+_BENTOML_PICKLE = "custom_objects.pkl"
+_NAME = re.compile(r"[a-z0-9]([-._a-z0-9]*[a-z0-9])?")
+_MAX_NAME_LENGTH = 63
+_VERSION_TIME = re.compile(r"(\d{8}t\d{6})\.(\d{3})-[0-9a-f]{8}")
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One stored version of a model.
+
+    Attributes:
+        version: UTC time and content, such as `20261123t084512.347-1f3a9c2e`; later versions sort after earlier ones.
+        path: the artifact's folder. Read it; never write there.
+        manifest: what manifest.json says, as it stands.
+        changed: whether the call that returned this changed the store.
+    """
+
+    name: str
+    version: str
+    path: Path
+    created_at: datetime
+    size_bytes: int
+    is_production: bool
+    manifest: dict[str, Any] = field(repr=False)
+    changed: bool = False
+
+    @property
+    def reference(self) -> str:
+        """`name:version`."""
+        return f"{self.name}:{self.version}"
+
+    @property
+    def kind(self) -> str:
+        """`text` or `series`."""
+        return self._of_model("kind")
+
+    @property
+    def task(self) -> str:
+        """`sequence` or `step`."""
+        return self._of_model("task")
+
+    @property
+    def cell(self) -> str:
+        """`lstm` or `gru`."""
+        return self._of_model("cell")
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The metrics that training measured."""
+        metrics = self.manifest.get("metrics")
+        return metrics if isinstance(metrics, dict) else {}
+
+    def _of_model(self, word: str) -> str:
+        # A manifest of a later Gatewise may say less, or otherwise; it is listed all the same.
+        model = self.manifest.get("model")
+        return str(model.get(word, "")) if isinstance(model, dict) else ""
+
+
+class Store:
+    """The models of one BentoML home. Any number of processes may read and write it at once."""
+
+    def __init__(self, home: str | Path | None = None) -> None:
+        """Open the store at `home`, else BENTOML_HOME, else ~/bentoml. Nothing is written before the first change."""
+        chosen = home if home is not None else os.environ.get("BENTOML_HOME") or "~/bentoml"
+        self.home = Path(os.path.expandvars(chosen)).expanduser().absolute()
+        self._models = self.home / "models"
+        self._state = self.home / "gatewise"
+
+    def add(self, folder: str | Path, name: str) -> ModelVersion:
+        """Copy a finished artifact in as a new version of `name`; it is there whole, or not at all.
+
+        Raises:
+            InvalidConfig: the name is not one that BentoML takes.
+            ArtifactError: the folder holds no whole artifact.
+            ModelConflict: the disk is full or not writable.
+        """
+        check_name(name)
+        source = Path(folder)
+        if not (source / MANIFEST).is_file():
+            raise ArtifactMissing(f"{source} holds no {MANIFEST}; give the folder of a finished artifact")
+        with self._staging(f"add {name!r}") as staging:
+            copy_folder(source, staging / "artifact")
+            _verify(staging / "artifact")
+            return self._publish(staging / "artifact", name)
+
+    def list(self, name: str | None = None) -> builtins.list[ModelVersion]:
+        """The versions of `name`, or of every model, newest first. Damaged entries are left out and logged."""
+        names = [name] if name is not None else _folders(self._models)
+        found = [version for each in names if _NAME.fullmatch(each) for version in self._versions(each)]
+        return sorted(found, key=lambda version: (version.created_at, version.version), reverse=True)
+
+    def get(self, reference: str) -> ModelVersion:
+        """The version that `reference` means.
+
+        Args:
+            reference: `name` or `name:latest` for the newest, `name:production`, `name:version`, or the beginning of a
+                version that no other shares.
+        Raises:
+            ModelNotFound: there is none; the message names what there is.
+            ArtifactCorrupt: the version named is damaged.
+        """
+        name, colon, wanted = reference.partition(":")
+        versions = self.list(name)
+        if wanted == "production":
+            return self._production(name, versions)
+        if colon and (self._models / name / wanted).is_dir() and _NAME.fullmatch(name) and _NAME.fullmatch(wanted):
+            version = self._read(name, wanted)
+            if version is not None:
+                return replace(version, is_production=any(v.is_production for v in versions if v.version == wanted))
+        if not versions:
+            raise ModelNotFound(self._unknown(name))
+        if not colon or wanted == "latest":
+            return versions[0]
+        matches = [version for version in versions if wanted and version.version.startswith(wanted)]
+        if len(matches) == 1:
+            return matches[0]
+        listed = ", ".join(version.version for version in (matches or versions)[:5])
+        if matches:
+            raise ModelNotFound(f"{wanted!r} begins {len(matches)} versions of {name!r}; give more of one: {listed}")
+        raise ModelNotFound(f"{name!r} has no version {wanted!r}; the newest are {listed}, or say {name}:latest")
+
+    def promote(self, reference: str) -> ModelVersion:
+        """Make a version production. `changed` is False where it was production already and nothing was done."""
+        name = self.get(reference).name
+        with self._locked(name):
+            # Looked up again: what the reference means may have moved while another process held the lock.
+            version = self.get(reference)
+            changed = self._pointer(name).promote(version.version)
+        if not changed:
+            logger.info("%s is production already; nothing changed", version.reference)
+        return replace(version, is_production=True, changed=changed)
+
+    def rollback(self, name: str) -> ModelVersion:
+        """Make production what was production before; each further call goes one further back.
+
+        Raises:
+            ModelConflict: nothing was production before.
+        """
+        name = name.removesuffix(":production")
+        if not self.list(name):
+            raise ModelNotFound(self._unknown(name))
+        with self._locked(name):
+            stored = {version.version for version in self.list(name)}
+            version = self._pointer(name).rollback(stored.__contains__)
+        return replace(self.get(f"{name}:{version}"), changed=True)
+
+    def history(self, name: str) -> builtins.list[Promotion]:
+        """Every promotion and rollback of `name`, newest first."""
+        if not self.list(name):
+            raise ModelNotFound(self._unknown(name))
+        return self._pointer(name).history()
+
+    def delete(self, reference: str) -> ModelVersion:
+        """Delete one version, and say which.
+
+        Raises:
+            InvalidConfig: the reference names no version.
+            ModelConflict: it is production.
+        """
+        if ":" not in reference:
+            raise InvalidConfig(
+                f"reference: {reference!r} names no version; say {reference}:VERSION to delete that one"
+            )
+        name = self.get(reference).name
+        with self._staging(f"delete {reference!r}") as staging, self._locked(name):
+            version = self.get(reference)
+            if self._pointer(name).version() == version.version:
+                raise ModelConflict(f"{version.reference} is production; promote another version, then delete this one")
+            # Out of sight in one step; the files go after.
+            version.path.rename(staging / "deleted")
+            self._point_latest(name)
+        return replace(version, changed=True)
+
+    def export(self, reference: str, url: str) -> str:
+        """Write a version to a folder, an archive file or a URL (see `archive.export`); return where it is."""
+        version = self.get(reference)
+        with _explained(f"export {version.reference}"):
+            return archive.export(version.path, url, name=f"{version.name}-{version.version}")
+
+    def import_(self, url: str, name: str | None = None) -> ModelVersion:
+        """Bring in what `export` wrote, under its own version, once every checksum in its manifest has been held to it.
+
+        Args:
+            url: an artifact's folder, an archive, or the URL of one.
+            name: the model's name here; its own by default.
+        Returns:
+            the version; `changed` is False where the store held the same one already.
+        Raises:
+            ArtifactError: nothing is there, or it is not a whole artifact.
+        """
+        if name is not None:
+            check_name(name)
+        with self._staging(f"import {url!r}") as staging:
+            archive.fetch(url, staging / "artifact")
+            artifact = _artifact_root(staging / "artifact")
+            own_name, version = _origin(artifact)
+            (artifact / _BENTOML_ENTRY).unlink(missing_ok=True)
+            _verify(artifact)
+            name = name or own_name
+            if name is None:
+                raise InvalidConfig(f"name: {url!r} does not say what the model is called; give a name")
+            check_name(name)
+            stored = self._stored(name, version)
+            if stored is not None and _same_manifest(stored.path, artifact):
+                return stored
+            return self._publish(artifact, name, version=version if stored is None else None)
+
+    def _publish(self, artifact: Path, name: str, version: str | None = None) -> ModelVersion:
+        manifest = _read_manifest(artifact)
+        with self._locked(name):
+            created_at = datetime.now(UTC)
+            version = version or _new_version(created_at, manifest)
+            _write_bentoml_entry(artifact, name, version, _version_time(version) or created_at, manifest)
+            target = self._models / name / version
+            if target.exists():
+                raise ModelConflict(f"{name}:{version} was added by another process at the same moment; add it again")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            artifact.rename(target)
+            sync_folder(target.parent)
+            self._point_latest(name)
+        published = self._read(name, version)
+        assert published is not None
+        return replace(published, changed=True)
+
+    def _versions(self, name: str) -> Iterator[ModelVersion]:
+        try:
+            production = self._pointer(name).version()
+        except ModelConflict as error:
+            logger.warning("%s", error)
+            production = None
+        for version in _folders(self._models / name):
+            try:
+                entry = self._read(name, version)
+            except ArtifactCorrupt as error:
+                logger.warning("left out of the list: %s", error)
+                continue
+            if entry is not None:
+                yield replace(entry, is_production=version == production)
+
+    def _read(self, name: str, version: str) -> ModelVersion | None:
+        """The entry, or None where it is a whole model of BentoML's that Gatewise did not make, or is gone."""
+        path = self._models / name / version
+        if not (path / MANIFEST).is_file():
+            if (path / _BENTOML_ENTRY).is_file() or not path.is_dir():
+                return None
+            raise ArtifactCorrupt(f"{path} holds no {MANIFEST}; delete the folder")
+        try:
+            manifest = _read_manifest(path)
+            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+            created_at = _version_time(version) or _manifest_time(manifest, path)
+        except FileNotFoundError:
+            return None  # deleted while it was read
+        return ModelVersion(name, version, path, created_at, size, is_production=False, manifest=manifest)
+
+    def _stored(self, name: str, version: str | None) -> ModelVersion | None:
+        return next((entry for entry in self.list(name) if entry.version == version), None)
+
+    def _production(self, name: str, versions: builtins.list[ModelVersion]) -> ModelVersion:
+        if not versions:
+            raise ModelNotFound(self._unknown(name))
+        wanted = self._pointer(name).version()
+        if wanted is None:
+            raise ModelNotFound(
+                f"no version of {name!r} is in production yet; promote one: "
+                f"gatewise models promote {versions[0].reference}"
+            )
+        found = next((version for version in versions if version.version == wanted), None)
+        if found is None:
+            raise ModelNotFound(
+                f"{name}:{wanted} is production, but is damaged or no longer in {self._models}; "
+                f"promote another version, such as {versions[0].reference}"
+            )
+        return found
+
+    def _unknown(self, name: str) -> str:
+        names = sorted({version.name for version in self.list()})
+        if not names:
+            return f"there is no model {name!r}: the store at {self.home} holds none yet; train or import one"
+        near = difflib.get_close_matches(name.lower(), names, n=3) or names[:5]
+        return f"there is no model {name!r} in the store at {self.home}; did you mean {' or '.join(near)}?"
+
+    def _pointer(self, name: str) -> ProductionPointer:
+        return ProductionPointer(self._state / f"{name}.json")
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        with _explained(f"change {name!r}"), exclusive(self._state / f"{name}.lock"):
+            yield
+
+    @contextmanager
+    def _staging(self, purpose: str) -> Iterator[Path]:
+        """A folder on the store's own disk, gone at the end; what a killed process left there goes with it."""
+        root = self._state / "staging"
+        with _explained(purpose), ExitStack() as owned:
+            with exclusive(root / "lock"):
+                for leftover in root.iterdir():
+                    if leftover.is_dir() and not is_held(leftover / "lock"):
+                        shutil.rmtree(leftover, ignore_errors=True)
+                folder = root / secrets.token_hex(8)
+                folder.mkdir()
+                owned.enter_context(exclusive(folder / "lock"))
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _point_latest(self, name: str) -> None:
+        """Keep the file in which BentoML remembers the newest version."""
+        folder = self._models / name
+        versions = self.list(name)
+        if versions:
+            replace_text(folder / "latest", versions[0].version)
+        elif not _folders(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def resolve(model: str, *, home: str | Path | None = None) -> tuple[Path, str | None]:
+    """What a MODEL argument means: an artifact's folder and no version, or a stored version's folder and its version.
+
+    A folder that holds a manifest wins over a model of the same name; anything with a path separator is a folder.
+
+    Raises:
+        ArtifactMissing: it is a path, and no artifact is there.
+        ModelNotFound: it is a name, and the store does not hold it.
+    """
+    folder = Path(model).expanduser()
+    if (folder / MANIFEST).is_file():
+        return folder, None
+    if os.sep in model or model in {".", "..", "~"}:
+        problem = f"holds no {MANIFEST}" if folder.is_dir() else "does not exist"
+        raise ArtifactMissing(f"{model} {problem}; give an artifact's folder, or the name of a stored model")
+    version = Store(home).get(model)
+    return version.path, version.version
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidConfig, with a name that would do, unless BentoML's store takes `name` for a model."""
+    if _NAME.fullmatch(name) and len(name) <= _MAX_NAME_LENGTH:
+        return
+    near = re.sub(r"[^-._a-z0-9]+", "-", name.lower()).strip("-._")[:_MAX_NAME_LENGTH].strip("-._") or "model"
+    raise InvalidConfig(
+        f"name: {name!r} must be at most {_MAX_NAME_LENGTH} lowercase letters, digits, '-', '_' and '.', with a letter "
+        f"or digit at both ends; {near!r} would do"
+    )
+
+
+@contextmanager
+def _explained(purpose: str) -> Iterator[None]:
+    """Turn what the disk says into what the user can do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ModelConflict(f"cannot {purpose}: the disk is full; free some space and try again") from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise ModelConflict(f"cannot {purpose}: {error.filename} cannot be written") from error
+        raise
+
+
+def _folders(path: Path) -> builtins.list[str]:
+    try:
+        return sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _read_manifest(artifact: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((artifact / MANIFEST).read_bytes())
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict):
+        raise ArtifactCorrupt(f"{artifact / MANIFEST} is damaged; delete the version, or import it again")
+    return manifest
+
+
+def _same_manifest(stored: Path, artifact: Path) -> bool:
+    # A manifest holds the checksum of every other file.
+    return (stored / MANIFEST).read_bytes() == (artifact / MANIFEST).read_bytes()
+
+
+def _new_version(now: datetime, manifest: dict[str, Any]) -> str:
+    return f"{now:%Y%m%dt%H%M%S}.{now.microsecond // 1000:03d}-{manifest['digest'][:8]}"
+
+
+def _version_time(version: str) -> datetime | None:
+    match = _VERSION_TIME.fullmatch(version)
+    if match is None:
+        return None
+    try:
+        return datetime.strptime(f"{match[1]}.{match[2]}", "%Y%m%dt%H%M%S.%f").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _manifest_time(manifest: dict[str, Any], path: Path) -> datetime:
+    """When a version was made whose name does not say so: one that BentoML named."""
+    try:
+        made = datetime.fromisoformat(str(manifest.get("created_at")))
+    except ValueError:
+        return datetime.fromtimestamp((path / MANIFEST).stat().st_mtime, UTC)
+    return made if made.tzinfo else made.replace(tzinfo=UTC)
+
+
+def _artifact_root(folder: Path) -> Path:
+    """`folder`, or the one folder in it where an archive was packed with its folder's name."""
+    inside = sorted(folder.iterdir())
+    root = inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
+    if not (root / MANIFEST).is_file():
+        raise ArtifactCorrupt(f"holds no {MANIFEST}, so it is no artifact of Gatewise")
+    # Gatewise never opens it, but BentoML would unpickle it for whoever asks a model for its custom objects.
+    if (root / _BENTOML_PICKLE).exists():
+        raise ArtifactCorrupt(f"holds {_BENTOML_PICKLE}, a pickle, which can run any code; it is refused")
+    return root
+
+
+def _origin(artifact: Path) -> tuple[str | None, str | None]:
+    """The name and version that an exported artifact had, where it still says so and they are ones of ours."""
+    try:
+        lines = (artifact / _BENTOML_ENTRY).read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, UnicodeDecodeError):
+        lines = []
+    entry = dict(line.split(": ", 1) for line in lines if line.startswith(("name: ", "version: ")) and ": " in line)
+    name = entry.get("name", "").strip("'\"") or str(_read_manifest(artifact).get("name") or "")
+    version = entry.get("version", "").strip("'\"")
+    return name or None, version if _version_time(version) else None
+
+
+def _verify(artifact: Path) -> None:
+    from gatewise.artifact import verify
+
+    verify(artifact)
+
+
+def _write_bentoml_entry(
+    artifact: Path, name: str, version: str, created_at: datetime, manifest: dict[str, Any]
+) -> None:
+    """Write the `model.yaml` by which BentoML knows a model.
+
+    `bentoml.models.create` would write it too, but only into the folder that everyone sees, and it reports each save to
+    BentoML's makers.
+    """
+    with warnings.catch_warnings():
+        # BentoML 1.4 uses a deprecated spelling of another library while it is imported.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from bentoml import Tag
+        from bentoml._internal.models.model import ModelInfo, ModelOptions
+        from bentoml.models import ModelContext
+
+    from gatewise import __version__
+
+    model = manifest.get("model", {})
+    labels = manifest.get("labels")
+    info = ModelInfo(
+        tag=Tag(name, version),
+        module="gatewise",
+        labels={word: str(model[word]) for word in ("kind", "task", "cell") if word in model},
+        options=ModelOptions(),
+        metadata=_plain(
+            {
+                "metrics": manifest.get("metrics"),
+                "data": manifest.get("data"),
+                "classes": len(labels) if isinstance(labels, builtins.list) else None,
+                "digest": manifest.get("digest"),
+            }
+        ),
+        context=ModelContext(framework_name="gatewise", framework_versions={"gatewise": __version__}),
+        signatures={},
+        api_version="v1",
+        creation_time=created_at,
+    )
+    # Nobody sees the folder yet, so that the file may be written in place; what matters is that it reaches the disk.
+    with (artifact / _BENTOML_ENTRY).open("w", encoding="utf-8") as file:
+        info.dump(file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _plain(value: Any) -> Any:
+    """`value` without the nulls, which BentoML's metadata does not take."""
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items() if each is not None}
+    if isinstance(value, builtins.list):
+        return [_plain(each) for each in value if each is not None]
+    return value

@@ -1,0 +1,159 @@
+"""Text to token ids, by the `tokenizers` library: characters, words, subwords, or tokens that come ready.
+
+T timesteps, here tokens.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+from gatewise.batch import Encoded
+from gatewise.errors import Loc
+from gatewise.schema import parse_text, parse_tokens
+
+Level = Literal["characters", "words", "subwords", "tokens"]
+Keep = Literal["head", "tail", "head_tail"]
+
+PADDING, UNKNOWN = "[PAD]", "[UNK]"
+PADDING_ID, UNKNOWN_ID = 0, 1
+
+# Scripts written without spaces: in `words` each character of theirs is a token. Thai and its neighbours are not here:
+# their vowels and tones are characters of their own, and one alone says little.
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}"
+_IN_WORD = r"\p{L}\p{M}\p{N}_"
+_WORD_PATTERN = rf"[{_UNSPACED}]|[{_IN_WORD}&&[^{_UNSPACED}]]+|[^\s{_IN_WORD}]"
+# A text is cut to this many characters for each token of max_length before it is tokenized, so that ten megabytes cost
+# no more than the tokens kept of them. Words this long are not words.
+_CHARACTERS_PER_TOKEN = 64
+
+
+class TextEncoderConfig(BaseModel):
+    """How a text becomes token ids.
+
+    `keep` says which tokens stay of a text longer than `max_length`: its head, its tail, or half of each. The `tokens`
+    level keeps all, for each has a label.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["text"] = "text"
+    level: Level
+    lowercase: bool = True
+    max_length: int | None = Field(default=None, ge=2)
+    keep: Keep = "head"
+
+
+class TextEncoder:
+    """Encodes texts; an empty text, or one without a single token, is one unknown token."""
+
+    def __init__(self, config: TextEncoderConfig, tokenizer: Tokenizer) -> None:
+        self.config = config
+        self.tokenizer = tokenizer
+        self._vocabulary = tokenizer.get_vocab() if config.level == "tokens" else {}
+
+    @classmethod
+    def fit(
+        cls, items: Sequence[Any], config: TextEncoderConfig, *, vocab_size: int = 30_000, min_count: int = 2
+    ) -> TextEncoder:
+        """Learn the vocabulary of the train split.
+
+        Args:
+            items: texts, or lists of tokens for the `tokens` level.
+            vocab_size: the most entries, the two special ones included.
+            min_count: tokens seen less often are unknown.
+        """
+        tokenizer = _untrained(config)
+        trainer_of = trainers.BpeTrainer if config.level == "subwords" else trainers.WordLevelTrainer
+        trainer = trainer_of(
+            vocab_size=vocab_size, min_frequency=min_count, special_tokens=[PADDING, UNKNOWN], show_progress=False
+        )
+        if config.level == "tokens":
+            items = [[_normalized(token, config.lowercase) for token in tokens] for tokens in items]
+        tokenizer.train_from_iterator(items, trainer)
+        return cls(config, tokenizer)
+
+    @classmethod
+    def from_json(cls, config: TextEncoderConfig, tokenizer_json: str) -> TextEncoder:
+        """Read a tokenizer that `to_json` wrote."""
+        return cls(config, Tokenizer.from_str(tokenizer_json))
+
+    def to_json(self) -> str:
+        """The tokenizer, as the `tokenizers` library writes it."""
+        return self.tokenizer.to_str(pretty=True)
+
+    @property
+    def vocab_size(self) -> int:
+        """Entries of the vocabulary, padding and unknown included."""
+        return int(self.tokenizer.get_vocab_size())
+
+    def encode(self, item: object, loc: Loc = ()) -> Encoded:
+        """Encode one raw item.
+
+        Raises:
+            InvalidSequence: it is not a text (or, for the `tokens` level, not tokens), with its place.
+        """
+        if self.config.level == "tokens":
+            tokens = parse_tokens(item, loc)
+            return Encoded(self._look_up(tokens), tokens=tokens)
+        text = parse_text(item, loc)
+        ids = self.tokenizer.encode(self._cut(text), add_special_tokens=False).ids
+        return self._truncate(ids)
+
+    def encode_many(self, items: Sequence[Any]) -> list[NDArray[np.int64]]:
+        """Encode items that `encode` would accept, on all cores; the result is that of `encode`, faster."""
+        if self.config.level == "tokens":
+            return [self._look_up(parse_tokens(item, (i,))) for i, item in enumerate(items)]
+        texts = [self._cut(parse_text(item, (i,))) for i, item in enumerate(items)]
+        encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return [self._truncate(encoding.ids).inputs for encoding in encodings]
+
+    def _look_up(self, tokens: list[str]) -> NDArray[np.int64]:
+        ids = (self._vocabulary.get(_normalized(token, self.config.lowercase), UNKNOWN_ID) for token in tokens)
+        return np.fromiter(ids, dtype=np.int64, count=len(tokens))
+
+    def _cut(self, text: str) -> str:
+        if self.config.max_length is None or len(text) <= _CHARACTERS_PER_TOKEN * self.config.max_length:
+            return text
+        head, tail = _shares(_CHARACTERS_PER_TOKEN * self.config.max_length, self.config.keep)
+        return f"{text[:head]} {text[len(text) - tail :]}"
+
+    def _truncate(self, ids: list[int]) -> Encoded:
+        limit = self.config.max_length
+        if limit is None or len(ids) <= limit:
+            return Encoded(np.array(ids or [UNKNOWN_ID], dtype=np.int64))
+        head, tail = _shares(limit, self.config.keep)
+        return Encoded(np.array(ids[:head] + ids[len(ids) - tail :], dtype=np.int64), truncated=True)
+
+
+def _shares(budget: int, keep: Keep) -> tuple[int, int]:
+    head = {"head": budget, "tail": 0, "head_tail": budget - budget // 2}[keep]
+    return head, budget - head
+
+
+def _normalized(token: str, lowercase: bool) -> str:
+    token = unicodedata.normalize("NFC", token)
+    return token.lower() if lowercase else token
+
+
+def _untrained(config: TextEncoderConfig) -> Tokenizer:
+    if config.level == "subwords":
+        tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
+        # A word's first piece carries its space, so that "in" and "within" do not share their pieces by accident.
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Metaspace(), pre_tokenizers.Split(Regex(r"[^\s\p{L}\p{M}\p{N}▁]"), behavior="isolated")]
+        )
+    else:
+        tokenizer = Tokenizer(models.WordLevel({PADDING: PADDING_ID, UNKNOWN: UNKNOWN_ID}, unk_token=UNKNOWN))
+        pattern = {"words": _WORD_PATTERN, "characters": r"(?m)."}.get(config.level)
+        if pattern:
+            tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="removed", invert=True)
+    steps: list[Any] = [normalizers.NFC()] + ([normalizers.Lowercase()] if config.lowercase else [])
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    return tokenizer

@@ -1,0 +1,88 @@
+"""Reading a request's body: what it must be called, how large it may be, and how long it may take."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from service.errors import BodyTimeout, BodyTooLarge, ClientLeft, QueueFull, UnsupportedMediaType
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+_JSON = "application/json"
+_UTF8 = frozenset({"utf-8", "utf8", "us-ascii"})
+
+
+class BodyReader:
+    """Reads the bodies of one worker, and bounds what they hold of its memory together."""
+
+    def __init__(self, max_body_bytes: int, max_pending_bytes: int) -> None:
+        self._max_body = max_body_bytes
+        self._max_pending = max_pending_bytes
+        self.pending_bytes = 0
+
+    async def read(self, headers: Iterable[tuple[bytes, bytes]], receive: Receive, deadline: float) -> bytearray:
+        """Return the body; give its length to `release` when the request is over.
+
+        Args:
+            headers: as ASGI has them, names in lower case.
+            deadline: by the loop's clock.
+        Raises:
+            UnsupportedMediaType, BodyTooLarge, QueueFull, BodyTimeout, ClientLeft: as their names say.
+        """
+        self._check_headers(headers)
+        body = bytearray()
+        try:
+            async with asyncio.timeout_at(deadline):
+                while await self._read_some(body, receive):
+                    pass
+        except BaseException as error:
+            self.release(len(body))
+            if isinstance(error, TimeoutError):
+                raise BodyTimeout(f"the body did not arrive in time; {len(body)} bytes had come") from None
+            raise
+        return body
+
+    def release(self, size: int) -> None:
+        """Say that a body of this size is held no longer."""
+        self.pending_bytes -= size
+
+    async def _read_some(self, body: bytearray, receive: Receive) -> bool:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft("the client left while it sent the body")
+        chunk = message.get("body", b"")
+        body += chunk
+        self.pending_bytes += len(chunk)
+        if len(body) > self._max_body:
+            raise self._too_large(f"more than {self._max_body}")
+        if self.pending_bytes > self._max_pending:
+            raise QueueFull("the service holds as many requests as its memory allows; try again", 1)
+        return bool(message.get("more_body", False))
+
+    def _check_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        for name, value in headers:
+            if name == b"content-type":
+                _check_content_type(value.decode("latin-1"))
+            elif name == b"content-encoding" and value.lower() not in (b"", b"identity"):
+                raise UnsupportedMediaType(
+                    f"content-encoding {value.decode('latin-1')!r} is not taken; send the body as it is"
+                )
+            elif name == b"content-length" and value.isdigit() and int(value) > self._max_body:
+                raise self._too_large(str(int(value)))
+
+    def _too_large(self, size: str) -> BodyTooLarge:
+        return BodyTooLarge(f"the body has {size} bytes, and this service takes {self._max_body}; split the request")
+
+
+def _check_content_type(value: str) -> None:
+    media_type, *parameters = (part.strip() for part in value.split(";"))
+    if media_type.lower() != _JSON:
+        raise UnsupportedMediaType(
+            f"content-type {media_type!r} is not taken; add -H 'content-type: application/json' and send JSON"
+        )
+    for parameter in parameters:
+        name, _, charset = parameter.partition("=")
+        if name.strip().lower() == "charset" and charset.strip("\"' ").lower() not in _UTF8:
+            raise UnsupportedMediaType(f"charset {charset!r} is not taken; JSON is sent in UTF-8")

@@ -1,0 +1,152 @@
+"""The ASGI application around BentoML's: it answers the product's own routes and gives every error the contract's body.
+
+It is the outermost layer, so that nothing answers around it: BentoML's timeout, concurrency limit and plain-text
+errors are inside. Only the routes of the table exist; `/predict/` or `/predict%0A` never reach a route of BentoML's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from service import errors, metrics, openapi
+from service.body import Receive
+from service.errors import ErrorAnswer, Headers, MethodNotAllowed, NoSuchRoute, NotReady, Relayed, answer_error
+from service.runtime import Runtime
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+JSON = b"application/json"
+_READ = ("GET", "HEAD", "OPTIONS")
+_OWN = {
+    "/predict": ("POST", "OPTIONS"),
+    "/model": _READ,
+    "/metrics": _READ,
+    "/docs.json": _READ,
+    "/": _READ,
+}
+# These BentoML answers, as its client and every probe expect.
+_RELAYED = dict.fromkeys(("/livez", "/healthz", "/readyz", "/schema.json"), _READ)
+_RELAYED_FOLDER = "/static_content/"
+_METHODS = {**_OWN, **_RELAYED}
+OTHER = "other"
+
+
+class Response(NamedTuple):
+    """A whole answer."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+    headers: Headers = []  # noqa: RUF012 - a NamedTuple's default, never changed
+
+
+class Gateway:
+    """Answers a request, or passes it on to BentoML."""
+
+    def __init__(self, app: AsgiApp, runtime: Runtime) -> None:
+        self._app = app
+        self._runtime = runtime
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection scope, as ASGI calls it."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        started = time.perf_counter()
+        path: str = scope["path"]
+        route = path if path in _METHODS else _RELAYED_FOLDER if path.startswith(_RELAYED_FOLDER) else OTHER
+        try:
+            response = await self._respond(route, scope, receive, send)
+        except Exception as error:
+            # The outermost edge: whatever it is, the client gets the contract's body, and the log the rest.
+            response = _of_error(answer_error(error))
+        if isinstance(response, Response):
+            await _send(send, response, is_head=scope["method"] == "HEAD")
+        status = response.status if isinstance(response, Response) else response
+        if self._runtime.metrics:
+            self._runtime.metrics.count_request(route, status, time.perf_counter() - started)
+        return None
+
+    async def _respond(self, route: str, scope: Scope, receive: Receive, send: Send) -> Response | int:
+        method = scope["method"]
+        if method == "POST" and route == "/predict":
+            return await self._predict(scope, receive)
+        if route == OTHER:
+            raise _no_such_route(scope["path"])
+        allowed = _METHODS.get(route, _READ)
+        if method not in allowed:
+            raise MethodNotAllowed(f"{route} takes {' and '.join(allowed)}, not {method}", allowed)
+        if method == "OPTIONS":
+            return Response(204, b"", b"", [(b"allow", ", ".join(allowed).encode())])
+        if route in _OWN:
+            return await self._page(route)
+        return await self._relay(scope, receive, send)
+
+    async def _predict(self, scope: Scope, receive: Receive) -> Response:
+        runtime = self._runtime
+        deadline = asyncio.get_running_loop().time() + runtime.timeout_seconds
+        assert runtime.bodies is not None
+        body = await runtime.bodies.read(scope["headers"], receive, deadline)
+        try:
+            answer = await runtime.predict(body, receive, deadline)
+        finally:
+            runtime.bodies.release(len(body))
+        return Response(200, answer.body)
+
+    async def _page(self, route: str) -> Response:
+        if route == "/":
+            return Response(200, openapi.INDEX_HTML, b"text/html; charset=utf-8")
+        if route == "/metrics":
+            if self._runtime.metrics is None:
+                raise NotReady("the service is starting")
+            return Response(200, await asyncio.to_thread(self._runtime.metrics.render), metrics.CONTENT_TYPE)
+        model = self._runtime.registry.live
+        if route == "/model":
+            return Response(200, model.card_json)
+        return Response(200, orjson.dumps(openapi.document(model.card)))
+
+    async def _relay(self, scope: Scope, receive: Receive, send: Send) -> Response | int:
+        """Pass a request on; an error's answer is held back, and worded as the contract has it."""
+        status = 0
+
+        async def send_unless_error(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            if status < 400:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, send_unless_error)
+        except Exception:
+            errors.logger.exception("an unexpected error in BentoML's %s", scope["path"])
+            status = max(status, 500)
+        if status < 400:
+            return status
+        return _of_error(answer_error(Relayed(status)))
+
+
+def _of_error(answer: ErrorAnswer) -> Response:
+    return Response(answer.status, answer.body, JSON, answer.headers)
+
+
+def _no_such_route(path: str) -> NoSuchRoute:
+    shown = path if len(path) <= 100 else path[:100] + "..."
+    meant = path.strip().rstrip("/")
+    mend = f"did you mean {meant}?" if meant in _METHODS else f"there are {', '.join(_METHODS)}"
+    return NoSuchRoute(f"there is nothing at {shown!r}; {mend}")
+
+
+async def _send(send: Send, response: Response, *, is_head: bool) -> None:
+    headers = list(response.headers)
+    if response.content_type:
+        headers += [(b"content-type", response.content_type), (b"content-length", str(len(response.body)).encode())]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if is_head else response.body})

@@ -1,0 +1,122 @@
+"""Every metric of the service, its labels and its unit.
+
+    gatewise_http_requests_total{route,status}   requests answered; 499: the client left first
+    gatewise_http_request_seconds{route}         seconds from the first byte read to the last written
+    gatewise_queue_wait_seconds                  seconds that a request's items waited for the model, the last to start
+    gatewise_queue_steps                         timesteps waiting now
+    gatewise_batch_items                         sequences in a batch
+    gatewise_batch_padding_ratio                 share of a batch's timesteps that were padding, 0 to 1
+    gatewise_engine_seconds                      seconds of the model for a batch
+    gatewise_engine_failures_total               items that the model broke on
+    gatewise_predictions_total{label}            predictions by label; a per-step model counts its steps
+    gatewise_prediction_confidence               confidence of a sequence's prediction; mean over its steps
+    gatewise_model_info{name,version,kind,task,engine}  1 for the model that is live, 0 for one that was
+
+`route` is one of the service's own routes, or `other`: a scanner cannot make new ones. prometheus_client is imported
+when `Metrics` is made and not before: it looks for PROMETHEUS_MULTIPROC_DIR once, at its import.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter as Tally
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from service.batching import BatchReport
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_ITEMS = (1, 2, 4, 8, 16, 32, 64, 128)
+_RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
+_CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """The metrics of one worker; `render` gives those of all workers together."""
+
+    def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+        self._registry = registry = CollectorRegistry()
+
+        def counter(name: str, what: str, labels: tuple[str, ...] = ()) -> Counter:
+            return Counter(f"gatewise_{name}", what, labels, registry=registry)
+
+        def histogram(name: str, what: str, buckets: tuple[float, ...], labels: tuple[str, ...] = ()) -> Histogram:
+            return Histogram(f"gatewise_{name}", what, labels, buckets=buckets, registry=registry)
+
+        self._requests = counter("http_requests_total", "Requests answered.", ("route", "status"))
+        self._request_seconds = histogram("http_request_seconds", "Time to answer.", _SECONDS, ("route",))
+        self._queue_wait = histogram("queue_wait_seconds", "Wait of a request's items for the model.", _SECONDS)
+        self._queue_steps = Gauge(
+            "gatewise_queue_steps", "Timesteps waiting now.", registry=registry, multiprocess_mode="livesum"
+        )
+        self._batch_items = histogram("batch_items", "Sequences in a batch.", _ITEMS)
+        self._padding = histogram("batch_padding_ratio", "Share of padding in a batch.", _RATIOS)
+        self._engine_seconds = histogram("engine_seconds", "The model's time for a batch.", _SECONDS)
+        self._failures = counter("engine_failures_total", "Items that the model broke on.")
+        self._predictions = counter("predictions_total", "Predictions by label.", ("label",))
+        self._confidence = histogram("prediction_confidence", "Confidence of a prediction.", _CONFIDENCES)
+        self._model_info = Gauge(
+            "gatewise_model_info",
+            "1 for the live model.",
+            ("name", "version", "kind", "task", "engine"),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        # labels() checks its arguments and takes a lock each time; the children are few and stay.
+        self._children: dict[tuple[Any, ...], Any] = {}
+
+    def count_request(self, route: str, status: int, seconds: float) -> None:
+        """One request has been answered."""
+        self._child(self._requests, route, str(status)).inc()
+        self._child(self._request_seconds, route).observe(seconds)
+
+    def count_batch(self, report: BatchReport) -> None:
+        """One batch has run."""
+        self._batch_items.observe(report.items)
+        self._padding.observe(1 - report.steps / report.padded_steps)
+        self._engine_seconds.observe(report.seconds)
+        if report.failures:
+            self._failures.inc(report.failures)
+
+    def observe_wait(self, seconds: float) -> None:
+        """The last item of a request has gone to the model."""
+        self._queue_wait.observe(seconds)
+
+    def set_queue(self, steps: int) -> None:
+        """The queue has changed."""
+        self._queue_steps.set(steps)
+
+    def count_predictions(self, labels: Tally[str], confidences: list[float]) -> None:
+        """A request's predictions have been made."""
+        for label, count in labels.items():
+            self._child(self._predictions, label).inc(count)
+        for confidence in confidences:
+            self._confidence.observe(confidence)
+
+    def set_model(self, card: Mapping[str, Any], is_live: bool = True) -> None:
+        """A model has become live, or has ceased to be."""
+        names = (card["name"], card["version"], card["kind"], card["task"], card["engine"])
+        self._child(self._model_info, *names).set(1 if is_live else 0)
+
+    def render(self) -> bytes:
+        """All workers' metrics in Prometheus's text format."""
+        from prometheus_client import CollectorRegistry, generate_latest
+        from prometheus_client.multiprocess import MultiProcessCollector
+
+        registry = self._registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+
+    def _child(self, metric: Any, *labels: str) -> Any:
+        key = (metric, *labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return child

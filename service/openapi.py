@@ -1,0 +1,272 @@
+"""The OpenAPI document of the service, exact for the model that is live, and the page that shows it.
+
+OpenAPI 3.0.3, since the Swagger UI that BentoML carries reads no later one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Schema = dict[str, Any]
+
+# BentoML's own index page calls a tag manager on the internet; this one shows the same document and calls nobody.
+INDEX_HTML = b"""<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>Gatewise</title><link rel="stylesheet" href="./static_content/swagger-ui.css"></head>
+<body><div id="docs"></div><script src="./static_content/swagger-ui-bundle.js"></script>
+<script>SwaggerUIBundle({url: "./docs.json", dom_id: "#docs"})</script></body>
+</html>
+"""
+
+_ERRORS = {
+    400: (
+        "the body is not JSON",
+        "malformed_json",
+        "the body is not JSON at line 1, column 2: unexpected end of data",
+    ),
+    408: ("the body did not arrive in time", "body_timeout", "the body did not arrive in time; 17 bytes had come"),
+    413: (
+        "the body or the work in it is too large",
+        "body_too_large",
+        "the body has 20971520 bytes; split the request",
+    ),
+    415: ("the body is not sent as JSON", "unsupported_media_type", "content-type 'text/plain' is not taken"),
+    422: (
+        "the request, or a sequence in it, is wrong",
+        "invalid_sequence",
+        "sequences[3][17]: expected a number, got a string",
+    ),
+    429: ("the queue is full; `Retry-After` says when to try again", "queue_full", "980000 timesteps wait already"),
+    500: ("a fault of the service", "internal", "an unexpected error; the server's log says more"),
+    503: ("no model is loaded", "not_ready", "the service is starting"),
+    504: ("the answer was not ready in time", "timed_out", "the answer was not ready in time"),
+}
+_TEXT = "How far is the moon ?"
+_FLOAT_MAX = 3.4028234663852886e38
+_PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1}
+
+
+def document(card: Mapping[str, Any]) -> Schema:
+    """The document.
+
+    Args:
+        card: of the live model, as `GET /model` gives it.
+    """
+    return {
+        "openapi": "3.0.3",
+        "info": {
+            "title": f"Gatewise: {card['name']}",
+            "version": card["gatewise"],
+            "description": f"Classifies {_noun(card)} as one of {len(card['labels'])} labels. "
+            f"Live: {card['name']}, version {card['version']}.",
+        },
+        "servers": [{"url": "."}],
+        "paths": {
+            "/predict": {"post": _predict(card)},
+            "/model": {"get": _get("model", "The live model's card.", _json(_ref("Model"), dict(card)), errors=(503,))},
+            "/livez": {"get": _get("livez", "200 while the process is alive.", _text("text/plain"), errors=(503,))},
+            "/healthz": {"get": _get("healthz", "The same as /livez.", _text("text/plain"), errors=(503,))},
+            "/readyz": {"get": _get("readyz", "200 once a model is live.", _text("text/plain"), errors=(503,))},
+            "/metrics": {
+                "get": _get("metrics", "Metrics in Prometheus's text format.", _text("text/plain"), errors=())
+            },
+            "/schema.json": {
+                "get": _get("schema", "BentoML's schema, for its clients.", _json({"type": "object"}), errors=())
+            },
+        },
+        "components": {"schemas": _schemas(card)},
+    }
+
+
+def example_item(card: Mapping[str, Any]) -> Any:
+    """A sequence that the live model takes."""
+    if card["kind"] == "text":
+        return _TEXT
+    channels = len(card["input"]["channels"])
+    return [0.0, 0.5, 1.0] if channels == 1 else [[0.0] * channels, [0.5] * channels, [1.0] * channels]
+
+
+def _predict(card: Mapping[str, Any]) -> Schema:
+    request = {"sequences": [example_item(card)]}
+    return {
+        "operationId": "predict",
+        "summary": f"Classify {_noun(card)}.",
+        "description": f"Each sequence is {card['input']['item']}. One wrong sequence fails its request and no other.",
+        "requestBody": {"required": True, "content": _json(_ref("PredictRequest"), request)},
+        "responses": {
+            "200": {
+                "description": "one prediction for each sequence, in order",
+                "content": _json(_ref("PredictResponse")),
+            },
+            **{str(status): _error(status) for status in _ERRORS},
+        },
+    }
+
+
+def _schemas(card: Mapping[str, Any]) -> Schema:
+    prediction = _step_prediction(card) if card["task"] == "step" else _prediction(card)
+    return {
+        "PredictRequest": _object(
+            {
+                "sequences": {"type": "array", "minItems": 1, "items": _item(card)},
+                "probabilities": {
+                    "type": "boolean",
+                    "nullable": True,
+                    "description": "whether each label's probability is answered; "
+                    + ("no by default" if card["task"] == "step" else "yes by default"),
+                },
+            },
+            required=["sequences"],
+        ),
+        "PredictResponse": _object(
+            {
+                "predictions": {"type": "array", "items": _ref("Prediction")},
+                "model": _object({"name": {"type": "string"}, "version": {"type": "string"}}),
+            }
+        ),
+        "Prediction": prediction,
+        "Model": _model(),
+        "Error": _object(
+            {
+                "error": {"type": "string", "description": "for people; may change"},
+                "code": {"type": "string", "description": "for programs; stable"},
+                "details": {
+                    "type": "array",
+                    "description": "each place and what is wrong there, at most twenty",
+                    "items": _object(
+                        {
+                            "loc": {"type": "array", "items": {"oneOf": [{"type": "string"}, {"type": "integer"}]}},
+                            "message": {"type": "string"},
+                        }
+                    ),
+                },
+            }
+        ),
+    }
+
+
+def _item(card: Mapping[str, Any]) -> Schema:
+    if card["kind"] == "text":
+        text: Schema = {"type": "string", "example": _TEXT}
+        if card["task"] == "sequence":
+            return text
+        # A step is a token, and white space alone holds none.
+        return {"oneOf": [{**text, "pattern": r"\S"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}]}
+    reading: Schema = {"type": "number", "minimum": -_FLOAT_MAX, "maximum": _FLOAT_MAX}
+    if card["input"]["allow_missing"]:
+        reading |= {"nullable": True, "description": "null is a missing reading"}
+    channels = card["input"]["channels"]
+    step = {
+        "type": "array",
+        "minItems": len(channels),
+        "maxItems": len(channels),
+        "items": reading,
+        "description": "one reading for each channel: " + ", ".join(channels),
+    }
+    steps: Schema = {"type": "array", "minItems": 1, "items": step, "example": example_item(card)}
+    if len(channels) > 1:
+        return steps
+    return {"oneOf": [{"type": "array", "minItems": 1, "items": reading, "example": example_item(card)}, steps]}
+
+
+def _prediction(card: Mapping[str, Any]) -> Schema:
+    return _object(
+        {"label": _label(card), "confidence": _PROBABILITY, "probabilities": _probabilities()},
+        required=["label", "confidence"],
+    )
+
+
+def _step_prediction(card: Mapping[str, Any]) -> Schema:
+    properties = {
+        "labels": {"type": "array", "items": _label(card), "description": "one for each step"},
+        "confidences": {"type": "array", "items": _PROBABILITY},
+        "probabilities": {"type": "array", "items": _probabilities()},
+    }
+    if card["kind"] == "text":
+        properties["tokens"] = {"type": "array", "items": {"type": "string"}, "description": "what the steps are"}
+    return _object(properties, required=["labels", "confidences"])
+
+
+def _label(card: Mapping[str, Any]) -> Schema:
+    return {"type": "string", "enum": card["labels"]}
+
+
+def _probabilities() -> Schema:
+    return {"type": "object", "additionalProperties": _PROBABILITY, "description": "of each label; they sum to 1"}
+
+
+def _model() -> Schema:
+    text, number = {"type": "string"}, {"type": "integer", "nullable": True}
+    strings = {"type": "array", "items": text}
+    return _object(
+        {
+            "name": text,
+            "version": text,
+            "kind": {"type": "string", "enum": ["text", "series"]},
+            "task": {"type": "string", "enum": ["sequence", "step"]},
+            "labels": strings,
+            "input": _object(
+                {
+                    "item": text,
+                    "channels": {**strings, "nullable": True},
+                    "allow_missing": {"type": "boolean"},
+                    "max_length": {**number, "description": "tokens or timesteps kept of a longer sequence"},
+                    "max_timesteps": {**number, "description": "a longer sequence is refused"},
+                }
+            ),
+            "metrics": {"type": "object"},
+            "data": {"type": "object", "description": "what the model was trained on, with its fingerprint"},
+            "created_at": text,
+            "digest": text,
+            "engine": text,
+            "trained_with": text,
+            "gatewise": text,
+        }
+    )
+
+
+def _object(properties: Schema, required: list[str] | None = None) -> Schema:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties) if required is None else required,
+        "additionalProperties": False,
+    }
+
+
+def _get(operation: str, what: str, content: Schema, *, errors: tuple[int, ...]) -> Schema:
+    return {
+        "operationId": operation,
+        "summary": what,
+        "responses": {
+            "200": {"description": what, "content": content},
+            **{str(status): _error(status) for status in errors},
+        },
+    }
+
+
+def _error(status: int) -> Schema:
+    what, code, message = _ERRORS[status]
+    body: Schema = {"error": message, "code": code, "details": []}
+    response: Schema = {"description": what, "content": _json(_ref("Error"), body)}
+    if status == 429:
+        response["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}}
+    return response
+
+
+def _json(schema: Schema, example: Any = None) -> Schema:
+    return {"application/json": {"schema": schema} | ({} if example is None else {"example": example})}
+
+
+def _text(media_type: str) -> Schema:
+    return {media_type: {"schema": {"type": "string"}}}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _noun(card: Mapping[str, Any]) -> str:
+    what = "text" if card["kind"] == "text" else "time series"
+    return f"each step of {what}" if card["task"] == "step" else what

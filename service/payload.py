@@ -1,0 +1,199 @@
+"""The body of `POST /predict`: bytes -> request -> encoded items, and logits -> bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+from pydantic import BaseModel
+
+from gatewise.errors import Detail, InvalidSequence
+from service.batching import Result
+from service.errors import EngineFailure, InvalidRequest, MalformedBody
+from service.registry import LiveModel
+
+if TYPE_CHECKING:
+    from gatewise.batch import Encoded
+
+MAX_DETAILS = 20
+_FIELDS = frozenset({"sequences", "probabilities"})
+
+
+class ModelIdentity(BaseModel):
+    """Which model answered."""
+
+    name: str
+    version: str
+
+
+class PredictResponse(BaseModel):
+    """The answer as BentoML's own schema shows it; `openapi.py` says it exactly, for the live model."""
+
+    predictions: list[dict[str, Any]]
+    model: ModelIdentity
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """A body that has the promised form; its items are still raw."""
+
+    sequences: list[Any]
+    probabilities: bool | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response's body, and what the metrics count of it."""
+
+    body: bytes
+    labels: Counter[str]
+    confidences: list[float]
+
+
+def parse(body: bytes | bytearray, max_sequences: int) -> PredictRequest:
+    """Read a request's body.
+
+    Raises:
+        MalformedBody: it is not JSON in UTF-8, with the place.
+        InvalidRequest: it is, and is not a request.
+    """
+    try:
+        raw = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise _malformed(bytes(body), error) from None
+    details = list(_wrong_fields(raw, max_sequences))
+    if details:
+        raise InvalidRequest(_summary(details), details=details[:MAX_DETAILS])
+    return PredictRequest(raw["sequences"], raw.get("probabilities"))
+
+
+def encode(model: LiveModel, sequences: Sequence[Any]) -> list[Encoded]:
+    """Parse and encode every item.
+
+    Raises:
+        InvalidSequence: at least one is wrong; `details` has the places of the first twenty.
+    """
+    predictor, limit = model.predictor, model.max_timesteps
+    encoded: list[Encoded] = []
+    details: list[Detail] = []
+    for i, item in enumerate(sequences):
+        try:
+            one = predictor.encode(item, ("sequences", i))
+            if len(one.inputs) > limit:
+                raise InvalidSequence(
+                    f"has {len(one.inputs)} timesteps, and this service takes {limit}", loc=("sequences", i)
+                )
+            encoded.append(one)
+        except InvalidSequence as error:
+            details += error.details
+            if len(details) >= MAX_DETAILS:
+                break
+    if details:
+        raise InvalidSequence(_summary(details), details=details[:MAX_DETAILS])
+    return encoded
+
+
+def answer(
+    model: LiveModel, encoded: Sequence[Encoded], results: Sequence[Result], probabilities: bool | None
+) -> Answer:
+    """Word the logits of a request's items.
+
+    Raises:
+        EngineFailure: the model broke on one of them.
+        InvalidSequence: its logits are not finite: finite readings, but so large that they overflow in the network.
+    """
+    labels: Counter[str] = Counter()
+    confidences: list[float] = []
+    predictions = []
+    for i, (one, logits) in enumerate(zip(encoded, results, strict=True)):
+        if isinstance(logits, EngineFailure):
+            raise EngineFailure(
+                f"the model failed on sequences[{i}]; the server's log says how", details=_at(i, logits)
+            )
+        if not np.isfinite(logits).all():
+            message = "its values are so large that the model's answer is not finite"
+            raise InvalidSequence(f"sequences[{i}]: {message}", details=[{"loc": ["sequences", i], "message": message}])
+        fields = vars(model.predictor.answer(one, logits, probabilities=probabilities))
+        predictions.append(_shown(fields, probabilities))
+        _count(fields, labels, confidences)
+    return Answer(orjson.dumps({"predictions": predictions, "model": model.identity}), labels, confidences)
+
+
+def _shown(fields: dict[str, Any], probabilities: bool | None) -> dict[str, Any]:
+    hidden = "probabilities" if probabilities is False else None
+    return {name: value for name, value in fields.items() if value is not None and name != hidden}
+
+
+def _count(fields: dict[str, Any], labels: Counter[str], confidences: list[float]) -> None:
+    if "label" in fields:
+        labels[fields["label"]] += 1
+        confidences.append(fields["confidence"])
+    else:
+        labels.update(fields["labels"])
+        confidences.append(sum(fields["confidences"]) / len(fields["confidences"]))
+
+
+def _at(i: int, error: EngineFailure) -> list[Detail]:
+    return [{"loc": ["sequences", i], "message": error.message}]
+
+
+def _wrong_fields(raw: object, max_sequences: int) -> list[Detail]:
+    if not isinstance(raw, dict):
+        return [{"loc": [], "message": 'expected an object, {"sequences": [...]}'}]
+    wrong: list[Detail] = [
+        {"loc": [name[:100]], "message": "no such field; known are sequences, probabilities"}
+        for name in raw
+        if name not in _FIELDS
+    ]
+    sequences = raw.get("sequences")
+    if "sequences" not in raw:
+        wrong.insert(0, {"loc": ["sequences"], "message": "missing; send a list of sequences"})
+    elif not isinstance(sequences, list):
+        wrong.append({"loc": ["sequences"], "message": "expected a list of sequences, even for one"})
+    elif not sequences:
+        wrong.append({"loc": ["sequences"], "message": "is empty; send at least one sequence"})
+    elif len(sequences) > max_sequences:
+        message = f"has {len(sequences)} sequences, and this service takes {max_sequences} in a request; split it"
+        wrong.append({"loc": ["sequences"], "message": message})
+    if not isinstance(raw.get("probabilities"), bool | None):
+        wrong.append({"loc": ["probabilities"], "message": "expected true, false or null"})
+    return wrong
+
+
+def _summary(details: Sequence[Detail]) -> str:
+    first = details[0]
+    place = _path(first["loc"])
+    more = "" if len(details) == 1 else f" (and {len(details) - 1} more in details)"
+    return f"{place}: {first['message']}{more}" if place else first["message"] + more
+
+
+def _path(loc: Sequence[str | int]) -> str:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+    return path.removeprefix(".")
+
+
+def _malformed(body: bytes, error: orjson.JSONDecodeError) -> MalformedBody:
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as wrong:
+        return _malformed_at(wrong.start, f"byte {wrong.start} is not UTF-8")
+    if not text.strip():
+        return _malformed_at(0, 'the body is empty; send {"sequences": [...]}')
+    # orjson counts characters, as str does.
+    rest = text[error.pos :].lstrip("-+")
+    mend = ""
+    if rest.startswith(("NaN", "Infinity", "nan", "inf")):
+        mend = "; JSON has no NaN and no Infinity: a missing reading is null"
+    elif text.startswith("\ufeff"):
+        mend = "; it begins with a byte order mark"
+    return _malformed_at(
+        error.pos, f"the body is not JSON at line {error.lineno}, column {error.colno}: {error.msg}{mend}"
+    )
+
+
+def _malformed_at(position: int, message: str) -> MalformedBody:
+    return MalformedBody(message, details=[{"loc": ["body", position], "message": message}])

@@ -1,0 +1,183 @@
+"""What a worker holds while it serves, and the way of one request through it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+from service import payload, registry
+from service.batching import Batcher, BatchLimits, Job, Result
+from service.body import BodyReader, Receive
+from service.errors import ClientLeft, NotReady, TimedOut
+from service.metrics import Metrics
+from service.payload import Answer, PredictRequest
+from service.registry import LiveModel, ModelRegistry
+from service.settings import ServiceSettings, load_settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Work beyond these sizes leaves the event loop: about a millisecond of parsing, encoding or wording.
+INLINE_BYTES = 64 * 1024
+INLINE_PREDICTIONS = 32
+INLINE_STEPS = 512
+# Most requests are answered sooner than this, and are spared the watch for a client that leaves.
+_PATIENCE_SECONDS = 0.1
+
+
+class Runtime:
+    """One worker's state; empty until `open`, and again after `close`."""
+
+    def __init__(self) -> None:
+        self.registry = ModelRegistry()
+        self.settings: ServiceSettings | None = None
+        self.metrics: Metrics | None = None
+        self.bodies: BodyReader | None = None
+        self._batcher: Batcher | None = None
+        self._encoder: ThreadPoolExecutor | None = None
+
+    @staticmethod
+    def check() -> None:
+        """Load the configured model once and let it go, so that a start which must fail fails before a worker runs.
+
+        On the CPU, whatever the device: this process only watches the workers afterwards, and must hold nothing of a
+        GPU's memory.
+
+        Raises:
+            GatewiseError: a setting is wrong, or the model cannot be used.
+        """
+        settings = load_settings()
+        if settings.engine != "onnx" and settings.device is not None:
+            engine = settings.engine if settings.device == "cpu" else "torch"
+            settings = settings.model_copy(update={"device": None, "engine": engine})
+        registry.load_live(settings)
+
+    async def open(self) -> None:
+        """Read the settings, load the model, start the queue."""
+        settings = load_settings()
+        model = await asyncio.to_thread(registry.load_live, settings)
+        self.settings = settings
+        self.metrics = Metrics()
+        self.bodies = BodyReader(settings.max_body_bytes, settings.max_pending_bytes)
+        limits = BatchLimits(
+            queue_steps=settings.queue_steps,
+            max_items=settings.max_batch_items,
+            max_steps=settings.max_batch_steps,
+            max_wait_seconds=min(5.0, settings.timeout_seconds / 4),
+        )
+        self._batcher = Batcher(limits, self.metrics)
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="gatewise-encode")
+        self.make_live(model)
+
+    async def close(self) -> None:
+        """Answer what is queued, then let everything go."""
+        if self._batcher and self.settings:
+            await self._batcher.close(self.settings.timeout_seconds)
+        if self._encoder:
+            self._encoder.shutdown(wait=False, cancel_futures=True)
+        self.registry.switch(None)
+        self._batcher = self._encoder = None
+
+    def make_live(self, model: LiveModel) -> None:
+        """Send new requests to this model; those that another has already stay with it."""
+        before = self.registry.switch(model)
+        if self.metrics:
+            if before:
+                self.metrics.set_model(before.card, is_live=False)
+            self.metrics.set_model(model.card)
+
+    @property
+    def timeout_seconds(self) -> float:
+        """A request's whole time.
+
+        Raises:
+            NotReady: the service has not started.
+        """
+        if self.settings is None:
+            raise NotReady("the service is starting")
+        return self.settings.timeout_seconds
+
+    @property
+    def is_alive(self) -> bool:
+        """False when the model has been busy with one batch for so long that it will never return."""
+        if self._batcher is None or self.settings is None:
+            return True
+        return self._batcher.running_seconds < 60 + 2 * self.settings.timeout_seconds
+
+    async def predict(self, body: bytes | bytearray, receive: Receive, deadline: float) -> Answer:
+        """Answer the body of `POST /predict`.
+
+        Args:
+            receive: of the request, read to its end: it tells when the client leaves.
+            deadline: by the loop's clock.
+        Raises:
+            GatewiseError: `errors.STATUS` says which.
+        """
+        model = self.registry.live
+        if len(body) <= INLINE_BYTES:
+            request, encoded = self._read(model, body)
+        else:
+            request, encoded = await self._in_thread(deadline, self._read, model, body)
+        job = self._queue().submit(model.predictor, [one.inputs for one in encoded])
+        results = await _results(job, receive, deadline)
+        if len(encoded) <= INLINE_PREDICTIONS and sum(len(one.inputs) for one in encoded) <= INLINE_STEPS:
+            answer = payload.answer(model, encoded, results, request.probabilities)
+        else:
+            answer = await self._in_thread(None, payload.answer, model, encoded, results, request.probabilities)
+        if self.metrics:
+            self.metrics.count_predictions(answer.labels, answer.confidences)
+        return answer
+
+    def _read(self, model: LiveModel, body: bytes | bytearray) -> tuple[PredictRequest, list[Any]]:
+        assert self.settings is not None
+        request = payload.parse(body, self.settings.max_sequences)
+        return request, payload.encode(model, request.sequences)
+
+    async def _in_thread(self, deadline: float | None, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        if self._encoder is None:
+            raise NotReady("the service is stopping")
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await loop.run_in_executor(self._encoder, lambda: work(*args, **kwargs))
+        except TimeoutError:
+            raise _timed_out() from None
+
+    def _queue(self) -> Batcher:
+        if self._batcher is None:
+            raise NotReady("the service is stopping")
+        return self._batcher
+
+
+async def _results(job: Job, receive: Receive, deadline: float) -> list[Result]:
+    loop = asyncio.get_running_loop()
+    watches: list[asyncio.Task[None]] = []
+
+    def lose_patience() -> None:
+        watches.append(loop.create_task(_watch(job, receive, deadline)))
+
+    timer = loop.call_at(min(deadline, loop.time() + _PATIENCE_SECONDS), lose_patience)
+    try:
+        return await job.future
+    finally:
+        timer.cancel()
+        for watch in watches:
+            watch.cancel()
+        job.abandon()
+
+
+async def _watch(job: Job, receive: Receive, deadline: float) -> None:
+    try:
+        async with asyncio.timeout_at(deadline):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+    except TimeoutError:
+        job.abandon(_timed_out())
+    else:
+        job.abandon(ClientLeft("the client left before its answer was ready"))
+
+
+def _timed_out() -> TimedOut:
+    return TimedOut("the answer was not ready in time; send fewer or shorter sequences, or try again later")

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+
+from gatewise.errors import InvalidConfig
+from service.settings import ServiceSettings, load_settings, settings_for_decorator
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for field in ServiceSettings.model_fields:
+        monkeypatch.delenv(f"GATEWISE_{field.upper()}", raising=False)
+
+
+def test_every_setting_has_a_default() -> None:
+    settings = load_settings()
+    assert settings == ServiceSettings.model_construct()
+    assert (settings.model, settings.engine, settings.workers) == (None, "auto", 1)
+
+
+def test_each_setting_is_read_from_the_variable_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"model": "a:b", "engine": "onnx", "device": "cpu", "timeout_seconds": "1.5"}
+    numbers = {name: "2048" for name in ServiceSettings.model_fields if name not in values} | {"workers": "2"}
+    for name, value in (values | numbers).items():
+        monkeypatch.setenv(f"GATEWISE_{name.upper()}", value)
+    read = {name: str(value) for name, value in load_settings()}
+    assert read == values | numbers
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("GATEWISE_WORKERS", "many", "GATEWISE_WORKERS: input should be a valid integer"),
+        ("GATEWISE_WORKERS", "0", "GATEWISE_WORKERS: input should be greater than or equal to 1, got '0'"),
+        ("GATEWISE_TIMEOUT_SECONDS", "nan", "GATEWISE_TIMEOUT_SECONDS: "),
+        ("GATEWISE_MAX_BODY_BYTES", "-1", "GATEWISE_MAX_BODY_BYTES: "),
+        ("GATEWISE_ENGINE", "tensorrt", "GATEWISE_ENGINE: input should be 'auto', 'onnx' or 'torch', got 'tensorrt'"),
+        (
+            "GATEWISE_MAX_BODY_BYTE",
+            "1",
+            "GATEWISE_MAX_BODY_BYTE: no such setting; did you mean GATEWISE_MAX_BODY_BYTES?",
+        ),
+        ("GATEWISE_XYZ", "1", "GATEWISE_XYZ: no such setting; known are GATEWISE_MODEL, "),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_its_name(
+    name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidConfig) as error:
+        load_settings()
+    assert error.value.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["GATEWISE_SERVICE_HOST", "GATEWISE_SERVICE_PORT_HTTP", "GATEWISE_PORT", "GATEWISE_PORT_3000_TCP_ADDR"],
+)
+def test_what_kubernetes_sets_for_a_service_of_that_name_is_no_setting(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "tcp://10.0.0.1:3000")
+    assert load_settings() == ServiceSettings.model_construct()
+
+
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWISE_DEVICE", "")
+    assert load_settings().device is None
+
+
+def test_the_decorator_gets_defaults_where_the_settings_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWISE_WORKERS", "many")
+    assert settings_for_decorator().workers == 1
+    monkeypatch.setenv("GATEWISE_WORKERS", "3")
+    assert settings_for_decorator().workers == 3

@@ -1,0 +1,6 @@
+"""`python -m training` is `gatewise train`, for a scheduler."""
+
+from gatewise.cli import train_main
+
+if __name__ == "__main__":
+    train_main()

@@ -1,0 +1,121 @@
+"""What happens between epochs: a fresh seed, the best weights, the record, a line for the reader."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Say = Callable[[str], None]
+
+
+class EpochSeed(pl.Callback):
+    """Seeds torch anew at each epoch, by seed, epoch and device.
+
+    Dropout and noise of an epoch are then a function of these alone, and a resumed run draws what the killed one would
+    have drawn, without generator states in the checkpoint.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Seed."""
+        torch.manual_seed((self.seed * 1_000_003 + trainer.current_epoch) * 1_009 + trainer.global_rank)
+
+
+class BestWeights(pl.Callback):
+    """Keeps the weights of the epoch with the highest `valid_rank`, and stops after `patience` epochs without a better.
+
+    The weights travel in its state, so that one checkpoint file, replaced in one step, is all that a resumed run needs.
+
+    Args:
+        patience: 0 never stops.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+        self.rank = float("-inf")
+        self.epoch = -1
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compare this epoch with the best so far."""
+        rank = float(trainer.callback_metrics["valid_rank"])
+        if rank > self.rank or not self.weights:
+            self.rank, self.epoch, self.weights = rank, trainer.current_epoch, weights_of(pl_module)
+        elif self.patience and trainer.current_epoch - self.epoch >= self.patience:
+            trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"rank": self.rank, "epoch": self.epoch, "weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.rank, self.epoch, self.weights = state_dict["rank"], state_dict["epoch"], state_dict["weights"]
+
+
+def weights_of(module: pl.LightningModule) -> dict[str, torch.Tensor]:
+    """Copies of the network's weights on the CPU: the module goes on training in its own."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in module.model.state_dict().items()}
+
+
+class EpochRecord(pl.Callback):
+    """Records the figures of each epoch and says them in a line; within the epoch a terminal shows a bar."""
+
+    def __init__(self, title: str, say: Say, console: Console | None) -> None:
+        self.title = title
+        self.say = say
+        self.epochs: list[dict[str, float]] = []
+        self._started = 0.0
+        self._bar: Progress | None = None
+        self._console = console
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the epoch's clock and bar."""
+        self._started = time.perf_counter()
+        if self._console is None:
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=self._console, transient=True)
+        self._bar.add_task(f"{self.title} epoch {trainer.current_epoch + 1}", total=trainer.num_training_batches)
+        self._bar.start()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar."""
+        if self._bar:
+            self._bar.advance(self._bar.task_ids[0])
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record the epoch and say its line."""
+        self._stop_bar()
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items() if name != "valid_rank"}
+        seconds = time.perf_counter() - self._started
+        self.epochs.append({"epoch": trainer.current_epoch + 1, "seconds": seconds, **figures})
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        self.say(f"  {self.title} epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {shown}  {seconds:.1f} s")
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Leave the terminal as it was."""
+        self._stop_bar()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.epochs = state_dict["epochs"]
+
+    def _stop_bar(self) -> None:
+        if self._bar:
+            self._bar.stop()
+            self._bar = None

@@ -1,0 +1,103 @@
+"""Every setting of a training run, in one typed, flat table; a TOML file holds the same names.
+
+The recipe fills what the user leaves open, the user's values always win, and the artifact keeps the resolved table.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gatewise.architecture import Cell, Pooling
+from gatewise.errors import InvalidConfig
+from gatewise.text import Keep, Level
+
+Preset = Literal["default", "documented"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+class TrainingConfig(BaseModel):
+    """A resolved training configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: Preset = "default"
+    cells: tuple[Cell, ...] = Field(("lstm", "gru"), min_length=1, description="the candidates, trained in this order")
+    seed: int = Field(0, ge=0, description="of the split, the initial weights, the order of the rows and dropout")
+
+    # Encoding
+    level: Level = Field("words", description="what a text's timesteps are")
+    lowercase: bool = True
+    vocab_size: int = Field(30_000, ge=3)
+    min_count: int = Field(2, ge=1, description="tokens seen less often in train are unknown")
+    max_length: int | None = Field(None, ge=2, description="tokens or timesteps kept of a longer sequence")
+    keep: Keep = Field("head", description="which part of a longer sequence is kept")
+    differences: bool = Field(False, description="first differences of a series are inputs too")
+    window: int = Field(512, ge=2, description="per-step training rows longer than this are cut into pieces")
+
+    # Network
+    embedding_dim: int = Field(128, ge=1)
+    hidden_size: int = Field(128, ge=1)
+    num_layers: int = Field(1, ge=1, le=8)
+    bidirectional: bool = False
+    pooling: tuple[Pooling, ...] = Field(("last",), min_length=1)
+    dense_sizes: tuple[int, ...] = (64,)
+    embedding_dropout: float = Field(0.0, ge=0, lt=1)
+    recurrent_dropout: float = Field(0.0, ge=0, lt=1)
+    dense_dropout: float = Field(0.0, ge=0, lt=1)
+    update_gate_bias: float = Field(0.0, description="initial bias of a GRU's update gate; an LSTM's forget gate has 1")
+
+    # Optimization
+    epochs: int = Field(10, ge=1, le=100_000)
+    batch_size: int = Field(32, ge=1)
+    optimizer: Literal["adam", "adamw"] = "adam"
+    learning_rate: float = Field(1e-3, gt=0, description="the peak where the schedule is one_cycle")
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    gradient_clip: float = Field(0.0, ge=0, description="largest norm of the gradient; 0 is no clipping")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    word_dropout: float = Field(0.0, ge=0, lt=1, description="share of tokens replaced by the unknown one in training")
+    input_noise: float = Field(0.0, ge=0, description="deviation of the noise on standardized readings in training")
+    class_weights: Literal["none", "sqrt", "balanced"] = Field("none", description="how rare classes weigh in the loss")
+    select: Literal["best", "last"] = Field(
+        "last", description="whose weights are kept; a run that was stopped early keeps its best epoch's in any case"
+    )
+    patience: int = Field(0, ge=0, description="epochs without a better validation before stopping; 0 is never")
+    monitor: Literal["accuracy", "macro_f1", "span_f1"] = Field("accuracy", description="what validation goes by")
+    precision: Precision = "32-true"
+
+
+def check_settings(settings: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Return the user's settings, typed.
+
+    Raises:
+        InvalidConfig: a name is unknown or a value does not fit; the message begins with `source` and the name.
+    """
+    try:
+        config = TrainingConfig.model_validate(dict(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(sorted(TrainingConfig.model_fields))
+            raise InvalidConfig(f"{source}: {name}: no such setting; there are: {known}") from None
+        raise InvalidConfig(f"{source}: {name}: {first['msg']}, got {first['input']!r}") from None
+    return {name: getattr(config, name) for name in settings}
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Read settings from a flat TOML file.
+
+    Raises:
+        InvalidConfig: the file is not there, is not TOML, or names or values do not fit.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        settings = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidConfig(f"{path}: cannot be read as TOML: {error}") from None
+    return check_settings(settings, str(path))

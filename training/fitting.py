@@ -1,0 +1,217 @@
+"""One candidate: a cell trained on the encoded splits, resumable at any epoch.
+
+K classes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
+from rich.console import Console
+from safetensors.numpy import load_file, save_file
+
+from gatewise.architecture import Cell, ModelConfig
+from gatewise.durable import replace_text
+from training.callbacks import BestWeights, EpochRecord, EpochSeed, Say, weights_of
+from training.config import TrainingConfig
+from training.data import EncodedDataset, SequenceDataModule
+from training.module import ClassifierModule
+
+_CHECKPOINT, _WEIGHTS, _RECORD = "last.ckpt", "weights.safetensors", "candidate.json"
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Where to train, in Lightning's own words.
+
+    Attributes:
+        threads: of torch on the CPU. The steps of a small recurrent network are too short to share: a second thread
+            hardly helps on an idle machine, and on a busy one it makes a step ten times slower.
+    """
+
+    accelerator: str = "auto"
+    devices: str = "auto"
+    strategy: str = "auto"
+    num_nodes: int = 1
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained cell.
+
+    Attributes:
+        weights: by the names of `gatewise.architecture`.
+        epochs: the figures of each epoch.
+        best_epoch: whose weights these are, from 1.
+        stopped_by: `epochs`, `patience` or `max_time`.
+    """
+
+    cell: Cell
+    model: ModelConfig
+    weights: dict[str, NDArray[np.float32]]
+    epochs: list[dict[str, float]]
+    best_epoch: int
+    stopped_by: str
+
+    @property
+    def seconds(self) -> float:
+        """Training time, in seconds, over all the runs that it took."""
+        return sum(epoch["seconds"] for epoch in self.epochs)
+
+
+def fit(
+    model: ModelConfig,
+    config: TrainingConfig,
+    train: EncodedDataset,
+    valid: EncodedDataset,
+    labels: tuple[str, ...],
+    folder: Path,
+    *,
+    say: Say = print,
+    resume: bool = False,
+    devices: Devices = Devices(),
+    max_seconds: float | None = None,
+    tensorboard: bool = False,
+    console: Console | None = None,
+) -> Candidate:
+    """Train one cell, or finish what an earlier, killed run of the same folder began.
+
+    Args:
+        folder: for the checkpoint while training, and the weights after it.
+        resume: whether what stands there is gone on from.
+        max_seconds: stop after this time with the best so far.
+        console: a terminal to draw a progress bar on.
+    """
+    done = _read_finished(folder, model) if resume else None
+    if done:
+        say(f"  {model.cell} was finished before; its weights are taken from {folder}")
+        return done
+    torch.set_num_threads(devices.threads)
+    record = EpochRecord(model.cell, say, console)
+    best = BestWeights(config.patience)
+    data = SequenceDataModule(train, valid, batch_size=config.batch_size, seed=config.seed)
+    with _quiet_lightning():
+        trainer = pl.Trainer(
+            accelerator=devices.accelerator,
+            devices=devices.devices if not devices.devices.isdigit() else int(devices.devices),
+            strategy=devices.strategy,
+            num_nodes=devices.num_nodes,
+            max_epochs=config.epochs,
+            max_time=timedelta(seconds=max_seconds) if max_seconds else None,
+            precision=config.precision,
+            gradient_clip_val=config.gradient_clip or None,
+            callbacks=[EpochSeed(config.seed), best, record, _checkpoint(folder)],
+            logger=TensorBoardLogger(folder, name="", version="tensorboard") if tensorboard else False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            log_every_n_steps=1,
+        )
+        torch.manual_seed(config.seed)
+        steps = -(-len(train) // config.batch_size // trainer.world_size) * config.epochs
+        module = ClassifierModule(
+            model,
+            config,
+            labels=labels,
+            class_weights=class_weights(config.class_weights, train, len(labels)),
+            total_steps=max(steps, 2),
+        )
+        checkpoint = folder / _CHECKPOINT if resume and (folder / _CHECKPOINT).exists() else None
+        if checkpoint:
+            say(f"  goes on from {checkpoint}")
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    stopped_by = _stopped_by(trainer, config, best)
+    takes_last = config.select == "last" and stopped_by == "epochs"
+    weights = weights_of(module) if takes_last else best.weights
+    candidate = Candidate(
+        cell=model.cell,
+        model=model,
+        weights={name: tensor.numpy() for name, tensor in weights.items()},
+        epochs=record.epochs,
+        best_epoch=trainer.current_epoch if takes_last else best.epoch + 1,
+        stopped_by=stopped_by,
+    )
+    if trainer.is_global_zero:
+        _write_finished(folder, candidate)
+    trainer.strategy.barrier()
+    return candidate
+
+
+def class_weights(kind: str, train: EncodedDataset, num_classes: int) -> torch.Tensor | None:
+    """Weights (K,) whose mean over the train rows is 1: 1/count, or its square root; None for none."""
+    if kind == "none":
+        return None
+    per_step = isinstance(train.labels[0], np.ndarray)
+    counts = Counter(chain.from_iterable(row.tolist() for row in train.labels) if per_step else train.labels)
+    rows = np.array([max(counts[k], 1) for k in range(num_classes)], dtype=np.float64)
+    weights = rows ** (-0.5 if kind == "sqrt" else -1.0)
+    return torch.tensor(weights * rows.sum() / (weights * rows).sum(), dtype=torch.float32)
+
+
+def _checkpoint(folder: Path) -> ModelCheckpoint:
+    return ModelCheckpoint(
+        folder, filename=Path(_CHECKPOINT).stem, save_on_train_epoch_end=True, enable_version_counter=False
+    )
+
+
+def _stopped_by(trainer: pl.Trainer, config: TrainingConfig, best: BestWeights) -> str:
+    if trainer.current_epoch >= config.epochs:
+        return "epochs"
+    return "patience" if config.patience and trainer.current_epoch - best.epoch > config.patience else "max_time"
+
+
+def _write_finished(folder: Path, candidate: Candidate) -> None:
+    """Write weights and record, the record last and in one step: where it is, the candidate is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(candidate.weights, folder / _WEIGHTS)
+    fields = {"model": candidate.model.model_dump(mode="json")}
+    fields |= {name: getattr(candidate, name) for name in ("epochs", "best_epoch", "stopped_by")}
+    replace_text(folder / _RECORD, json.dumps(fields))
+    (folder / _CHECKPOINT).unlink(missing_ok=True)
+
+
+def _read_finished(folder: Path, model: ModelConfig) -> Candidate | None:
+    path = folder / _RECORD
+    if not path.exists():
+        return None
+    fields = json.loads(path.read_text())
+    if ModelConfig.model_validate(fields.pop("model")) != model:
+        return None
+    return Candidate(cell=model.cell, model=model, weights=load_file(folder / _WEIGHTS), **fields)
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's advice for its own users (GPUs found, workers wanted) from ours."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.fabric", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", module="pytorch_lightning.utilities._pytree")
+        warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")
+        warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
+        warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

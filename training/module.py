@@ -1,0 +1,130 @@
+"""The network as Lightning trains it.
+
+B batch, T timesteps, K classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gatewise.architecture import ModelConfig
+from gatewise.model import SequenceClassifier
+from gatewise.text import UNKNOWN_ID
+from training.config import TrainingConfig
+from training.data import IGNORED, TrainingBatch
+from training.metrics import classification, span_f1
+
+
+class ClassifierModule(pl.LightningModule):
+    """`SequenceClassifier` with a loss, an optimizer and validation figures.
+
+    Args:
+        labels: K names, in the order of the logits.
+        class_weights: (K,), or None where all weigh the same.
+        total_steps: optimizer steps of the whole run, which the one-cycle schedule spans.
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        config: TrainingConfig,
+        *,
+        labels: tuple[str, ...],
+        class_weights: Tensor | None,
+        total_steps: int,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.labels = labels
+        self.total_steps = total_steps
+        self.model = SequenceClassifier(model)
+        _set_update_gate_bias(self.model, config.update_gate_bias)
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self._loss_sum: Tensor | float = 0.0
+        self._loss_count = 0
+        self._valid: list[tuple[Tensor, Tensor]] = []
+
+    def training_step(self, batch: TrainingBatch, batch_index: int) -> Tensor:
+        """Return the mean cross-entropy of a batch."""
+        inputs, lengths, labels = batch
+        if self.config.word_dropout and self.model.config.kind == "text":
+            inputs = inputs.masked_fill(
+                torch.rand_like(inputs, dtype=torch.float) < self.config.word_dropout, UNKNOWN_ID
+            )
+        if self.config.input_noise and self.model.config.kind == "series":
+            inputs = inputs + self.config.input_noise * torch.randn_like(inputs)
+        loss = self._loss(self.model(inputs, lengths), labels, self.config.label_smoothing)
+        # Summed on the device and read once an epoch: self.log at each step would cost 14% of it.
+        self._loss_sum = self._loss_sum + loss.detach()
+        self._loss_count += 1
+        return loss
+
+    def validation_step(self, batch: TrainingBatch, batch_index: int) -> None:
+        """Keep the logits of the real steps; the figures need the whole split."""
+        inputs, lengths, labels = batch
+        logits = self.model(inputs, lengths).float()
+        if labels.dim() == 1:
+            self._valid.append((logits.cpu(), labels.cpu()))
+            return
+        for row, target, length in zip(logits.cpu(), labels.cpu(), lengths.tolist(), strict=True):
+            self._valid.append((row[:length], target[:length]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the epoch's mean loss, the figures of validation, and `valid_rank`, by which epochs are compared."""
+        logits = torch.cat([pair[0] for pair in self._valid])
+        # Rows whose label training never saw have no index; they count in the test score, not here.
+        truth = torch.cat([pair[1] for pair in self._valid])
+        known = truth != IGNORED
+        probabilities = logits[known].double().softmax(dim=1).numpy()
+        metrics = classification([self.labels[k] for k in truth[known]], probabilities, self.labels)
+        if self.config.monitor == "span_f1":
+            metrics["span_f1"] = self._span_f1()
+        self._valid = []
+        # Ties in a figure that counts rows go to the surer answer.
+        rank = metrics[self.config.monitor] - 1e-6 * min(metrics["log_loss"], 10.0)
+        figures = {"train_loss": float(self._loss_sum) / max(self._loss_count, 1)}
+        self._loss_sum, self._loss_count = 0.0, 0
+        self.log_dict(figures | {f"valid_{name}": value for name, value in metrics.items()} | {"valid_rank": rank})
+
+    def configure_optimizers(self) -> Any:
+        """Adam or AdamW, fused where the device has it, with the schedule of the configuration."""
+        config = self.config
+        betas = (0.9, 0.98) if config.optimizer == "adamw" else (0.9, 0.999)
+        kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        optimizer: Optimizer = kind(
+            self.model.parameters(), lr=config.learning_rate, betas=betas, weight_decay=config.weight_decay, fused=True
+        )
+        if config.schedule == "constant":
+            return optimizer
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, config.learning_rate, self.total_steps, pct_start=0.15, cycle_momentum=False
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _loss(self, logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+        return nn.functional.cross_entropy(
+            logits.flatten(0, -2).float(), labels.flatten(), weight=self.class_weights, label_smoothing=smoothing
+        )
+
+    def _span_f1(self) -> float:
+        # A tag that training never saw stands as an O, which cannot match what it is.
+        names = np.array([*self.labels, "O"])
+        truth = [names[target.where(target != IGNORED, torch.tensor(-1)).numpy()].tolist() for _, target in self._valid]
+        answers = [names[logits.argmax(dim=1).numpy()].tolist() for logits, _ in self._valid]
+        return span_f1(truth, answers)
+
+
+def _set_update_gate_bias(model: SequenceClassifier, value: float) -> None:
+    if model.config.cell != "gru":
+        return
+    size = model.config.hidden_size
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias_ih_l0"):
+                parameter[size : 2 * size] = value

@@ -1,0 +1,165 @@
+"""The network as an ONNX graph, written node by node from its weights.
+
+torch's own exporters fix the number of timesteps and lose the lengths; here each LSTM or GRU is one node that gets them
+(`sequence_lens`), so ONNX Runtime stops each sequence at its own end, in both directions.
+
+B batch, T timesteps, F features, D directions, H hidden, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
+
+from gatewise.architecture import ModelConfig
+
+# Row blocks of torch's gates in the order in which ONNX stacks them: i, o, f, g of i, f, g, o; z, r, n of r, z, n.
+_GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}
+_OPSET = 17
+_IR_VERSION = 9
+
+
+def build(config: ModelConfig, weights: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """Write the graph: `inputs` int64 (B, T) or float32 (B, T, F) and `lengths` int32 (B,) to `logits`.
+
+    Args:
+        weights: by the names of `gatewise.architecture`.
+    """
+    graph = _Graph()
+    if config.kind == "text":
+        inputs = helper.make_tensor_value_info("inputs", TensorProto.INT64, ["B", "T"])
+        x = graph.add("Gather", [graph.constant("embedding.weight", weights["embedding.weight"]), "inputs"], axis=0)
+    else:
+        inputs = helper.make_tensor_value_info("inputs", TensorProto.FLOAT, ["B", "T", config.feature_size])
+        x = "inputs"
+    x = graph.add("Transpose", [x], perm=[1, 0, 2])
+    last = ""
+    for layer in range(config.num_layers):
+        x, last = _recurrent_layer(graph, config, weights, layer, x)
+    x = graph.add("Transpose", [x], perm=[1, 0, 2])
+    if config.task == "sequence":
+        x = _pool(graph, config, weights, x, last)
+    for name in [*(f"dense.{i}" for i in range(len(config.dense_sizes))), "output"]:
+        x = _linear(graph, weights, name, x)
+        if name != "output":
+            x = graph.add("Relu", [x])
+    graph.add("Identity", [x], output="logits")
+    shape = ["B", config.num_classes] if config.task == "sequence" else ["B", "T", config.num_classes]
+    proto = helper.make_graph(
+        graph.nodes,
+        "gatewise",
+        [inputs, helper.make_tensor_value_info("lengths", TensorProto.INT32, ["B"])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)],
+        graph.constants,
+    )
+    model: ModelProto = helper.make_model(
+        proto, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION, producer_name="gatewise"
+    )
+    checker.check_model(model, full_check=True)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+class _Graph:
+    """Nodes and constants, with names made up where none is given."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def add(self, op: str, inputs: Sequence[str], output: str | None = None, **attributes: Any) -> str:
+        """Add a node with one output; return the output's name."""
+        return self.add_many(op, inputs, [output or f"{op.lower()}_{len(self.nodes)}"], **attributes)[0]
+
+    def add_many(self, op: str, inputs: Sequence[str], outputs: list[str], **attributes: Any) -> list[str]:
+        """Add a node; return the names of its outputs."""
+        self.nodes.append(helper.make_node(op, list(inputs), outputs, **attributes))
+        return outputs
+
+    def constant(self, name: str, value: NDArray[Any] | Sequence[int]) -> str:
+        """Add a constant, int64 unless it is an array; return its name."""
+        array = value if isinstance(value, np.ndarray) else np.array(value, dtype=np.int64)
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+
+def _recurrent_layer(
+    graph: _Graph, config: ModelConfig, weights: Mapping[str, NDArray[np.float32]], layer: int, x: str
+) -> tuple[str, str]:
+    """Add one layer over (T, B, F); return its outputs (T, B, D*H) and each direction's last output (B, D*H)."""
+    D, H = len(config.directions), config.hidden_size
+    prefix = f"recurrent.{layer}"
+    names = [f"{prefix}.{direction}" for direction in config.directions]
+
+    def stacked(part: str) -> NDArray[np.float32]:
+        return np.stack([_reordered(weights[f"{name}.{part}_l0"], config) for name in names])
+
+    bias = np.concatenate([stacked("bias_ih"), stacked("bias_hh")], axis=1)
+    attributes: dict[str, Any] = {"hidden_size": H, "direction": "bidirectional" if D == 2 else "forward"}
+    if config.cell == "gru":
+        attributes["linear_before_reset"] = int(config.reset_after)
+    outputs, final = graph.add_many(
+        config.cell.upper(),
+        [
+            x,
+            graph.constant(f"{prefix}.W", stacked("weight_ih")),
+            graph.constant(f"{prefix}.R", stacked("weight_hh")),
+            graph.constant(f"{prefix}.B", bias),
+            "lengths",
+        ],
+        [f"{prefix}.Y", f"{prefix}.Y_h"],
+        **attributes,
+    )
+    outputs = graph.add("Transpose", [outputs], perm=[0, 2, 1, 3])
+    outputs = graph.add("Reshape", [outputs, graph.constant(f"{prefix}.shape", [0, 0, D * H])])
+    final = graph.add("Transpose", [final], perm=[1, 0, 2])
+    final = graph.add("Reshape", [final, graph.constant(f"{prefix}.last_shape", [0, D * H])])
+    return outputs, final
+
+
+def _reordered(stacked: NDArray[np.float32], config: ModelConfig) -> NDArray[np.float32]:
+    blocks = np.split(stacked, len(_GATES[config.cell]))
+    return np.concatenate([blocks[i] for i in _GATES[config.cell]])
+
+
+def _pool(graph: _Graph, config: ModelConfig, weights: Mapping[str, NDArray[np.float32]], x: str, last: str) -> str:
+    """Concatenate the poolings of (B, T, D*H), whose steps beyond a sequence's length ONNX Runtime leaves zero."""
+    mask = _step_mask(graph, x)
+    parts = []
+    for pooling in config.pooling:
+        if pooling == "last":
+            parts.append(last)
+        elif pooling == "mean":
+            total = graph.add("ReduceSum", [x, graph.constant("mean.axes", [1])], keepdims=0)
+            lengths = graph.add("Cast", ["lengths"], to=TensorProto.FLOAT)
+            lengths = graph.add("Unsqueeze", [lengths, graph.constant("mean.column", [1])])
+            parts.append(graph.add("Div", [total, lengths]))
+        elif pooling == "max":
+            lowest = graph.constant("max.lowest", np.array(-np.inf, dtype=np.float32))
+            parts.append(graph.add("ReduceMax", [graph.add("Where", [mask, x, lowest])], axes=[1], keepdims=0))
+        else:
+            scores = graph.add("MatMul", [x, graph.constant("attention.weight", weights["attention.weight"].T)])
+            lowest = graph.constant("attention.lowest", np.array(-np.inf, dtype=np.float32))
+            shares = graph.add("Softmax", [graph.add("Where", [mask, scores, lowest])], axis=1)
+            weighted = graph.add("Mul", [x, shares])
+            parts.append(graph.add("ReduceSum", [weighted, graph.constant("attention.axes", [1])], keepdims=0))
+    return graph.add("Concat", parts, axis=1)
+
+
+def _step_mask(graph: _Graph, x: str) -> str:
+    """(B, T, 1), True at a real timestep of (B, T, ...)."""
+    T = graph.add("Gather", [graph.add("Shape", [x]), graph.constant("mask.axis", np.array(1, dtype=np.int64))])
+    zero = graph.constant("mask.zero", np.array(0, dtype=np.int64))
+    one = graph.constant("mask.one", np.array(1, dtype=np.int64))
+    steps = graph.add("Unsqueeze", [graph.add("Range", [zero, T, one]), graph.constant("mask.row", [0, 2])])
+    lengths = graph.add("Cast", ["lengths"], to=TensorProto.INT64)
+    return graph.add("Less", [steps, graph.add("Unsqueeze", [lengths, graph.constant("mask.column", [1, 2])])])
+
+
+def _linear(graph: _Graph, weights: Mapping[str, NDArray[np.float32]], name: str, x: str) -> str:
+    product = graph.add("MatMul", [x, graph.constant(f"{name}.weight", weights[f"{name}.weight"].T)])
+    return graph.add("Add", [product, graph.constant(f"{name}.bias", weights[f"{name}.bias"])])

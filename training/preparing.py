@@ -1,0 +1,116 @@
+"""Splits to what a network takes: labels in order, a fitted encoder, encoded rows.
+
+T timesteps, F features, K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from gatewise.architecture import Cell, ModelConfig
+from gatewise.artifact import jsonable
+from gatewise.errors import InvalidData, InvalidSequence
+from gatewise.text import TextEncoder, TextEncoderConfig
+from gatewise.timeseries import TimeSeriesEncoder
+from training.config import TrainingConfig
+from training.data import IGNORED, EncodedDataset
+from training.dataset import Dataset
+from training.evaluation import refused
+from training.splits import Splits
+
+Encoder = TextEncoder | TimeSeriesEncoder
+
+
+def label_order(train: Dataset) -> tuple[str, ...]:
+    """The K labels of the train split; numbers by value, others by name.
+
+    Raises:
+        InvalidData: there is one class alone.
+    """
+    assert train.labels is not None
+    labels = set(train.labels if train.task == "sequence" else chain.from_iterable(train.labels))
+    if len(labels) < 2:
+        raise InvalidData(
+            f"every row has the label {next(iter(labels))!r}",
+            path=train.source,
+            mend="Give rows of at least two classes",
+        )
+    if all(label.lstrip("-").isdecimal() for label in labels):
+        return tuple(sorted(labels, key=lambda label: (int(label), label)))
+    return tuple(sorted(labels))
+
+
+def fit_encoder(train: Dataset, config: TrainingConfig) -> Encoder:
+    """Fit the encoder that the configuration asks for on the train split."""
+    if train.kind == "text":
+        encoder_config = TextEncoderConfig(
+            level=config.level, lowercase=config.lowercase, max_length=config.max_length, keep=config.keep
+        )
+        return TextEncoder.fit(train.items, encoder_config, vocab_size=config.vocab_size, min_count=config.min_count)
+    assert train.channels is not None
+    assert config.keep != "head_tail"
+    return TimeSeriesEncoder.fit(
+        train.items,
+        train.channels,
+        differences=config.differences,
+        max_length=config.max_length,
+        keep=config.keep,
+    )
+
+
+def model_config(config: TrainingConfig, encoder: Encoder, cell: Cell, num_classes: int, data: Dataset) -> ModelConfig:
+    """The network of a configuration, for what the encoder gives and the labels ask."""
+    shared = config.model_dump(include=ModelConfig.model_fields.keys() & TrainingConfig.model_fields.keys())
+    if isinstance(encoder, TextEncoder):
+        shared["vocab_size"] = encoder.vocab_size
+    else:
+        shared |= {"vocab_size": None, "embedding_dim": None, "input_size": encoder.config.input_size}
+    return ModelConfig(**shared, kind=data.kind, task=data.task, cell=cell, num_classes=num_classes)
+
+
+def encode(data: Dataset, encoder: Encoder, labels: tuple[str, ...]) -> EncodedDataset:
+    """Encode every row; a label that training never saw becomes one that no loss counts.
+
+    Raises:
+        InvalidData: a row breaks the model's input contract, such as a reading missing where none was in train.
+    """
+    assert data.labels is not None
+    index = {label: k for k, label in enumerate(labels)}
+    try:
+        inputs = encoder.encode_many(data.items)
+    except InvalidSequence as error:
+        raise refused(data, int(error.loc[0]), error) from None
+    if data.task == "sequence":
+        return EncodedDataset(inputs, [index.get(label, IGNORED) for label in data.labels])
+    return EncodedDataset(inputs, [np.array([index.get(label, IGNORED) for label in row]) for row in data.labels])
+
+
+def cut(rows: EncodedDataset, window: int) -> EncodedDataset:
+    """Cut per-step rows that are longer than `window` steps into consecutive pieces."""
+    if int(rows.lengths.max()) <= window or not isinstance(rows.labels[0], np.ndarray):
+        return rows
+    starts = [(i, start) for i, length in enumerate(rows.lengths) for start in range(0, length, window)]
+
+    def pieces(values: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        return [values[i][start : start + window] for i, start in starts]
+
+    return EncodedDataset(pieces(rows.inputs), pieces(rows.labels))
+
+
+def fingerprint(config: TrainingConfig, splits: Splits) -> str:
+    """SHA-256 of the configuration and of every item and label: equal fingerprints train equal models."""
+    digest = hashlib.sha256(orjson.dumps(config.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS))
+    for part in (splits.train, splits.valid, splits.test):
+        if part is None:
+            continue
+        for item, label in zip(part.items, part.labels or (), strict=True):
+            digest.update(item.tobytes() if isinstance(item, np.ndarray) else orjson.dumps(jsonable(item)))
+            digest.update(orjson.dumps(label))
+    return digest.hexdigest()

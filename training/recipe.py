@@ -1,0 +1,156 @@
+"""From figures of the train split to a configuration, each choice with its reason; every choice can be overridden.
+
+Nothing here knows a data set by name, and nothing looks at the test split.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from gatewise.errors import InvalidConfig
+from training.config import TrainingConfig
+from training.statistics import Statistics
+
+
+class Choice(NamedTuple):
+    """One setting, and why it has its value."""
+
+    name: str
+    value: Any
+    reason: str
+
+
+def resolve(statistics: Statistics, settings: Mapping[str, Any]) -> tuple[TrainingConfig, list[Choice]]:
+    """Fill in what the user left open.
+
+    Args:
+        settings: the user's own, checked by `config.check_settings`; they win.
+    Returns:
+        the configuration, and every choice that differs from the architecture's plain defaults.
+    """
+    documented = settings.get("preset") == "documented"
+    choices = _documented(statistics) if documented else _default(statistics)
+    choices = [choice for choice in choices if choice.name not in settings]
+    choices += [Choice(name, value, "as you said") for name, value in settings.items()]
+    config = TrainingConfig(**{choice.name: choice.value for choice in choices})
+    if statistics.task == "step" and (statistics.kind == "text") != (config.level == "tokens"):
+        config = config.model_copy(update={"level": "tokens"})
+    if statistics.kind == "series" and config.keep == "head_tail":
+        raise InvalidConfig("keep: head_tail is for texts; a series keeps its head or its tail")
+    if config.monitor == "span_f1" and not statistics.bio:
+        raise InvalidConfig("monitor: span_f1 needs BIO tags; use accuracy or macro_f1")
+    return config, choices
+
+
+def _documented(statistics: Statistics) -> list[Choice]:
+    why = "the documented preset"
+    return [
+        Choice("level", _level(statistics).value, why),
+        Choice("hidden_size", 128, why),
+        Choice("dense_sizes", (64,), why),
+        Choice("optimizer", "adam", why),
+        Choice("learning_rate", 1e-3, why),
+        Choice("batch_size", 32, why),
+        Choice("epochs", 10, why),
+        Choice("max_length", *_max_length(statistics)),
+    ]
+
+
+def _default(statistics: Statistics) -> list[Choice]:
+    of_kind = _text(statistics) if statistics.kind == "text" else _series(statistics)
+    epochs = next(choice.value for choice in of_kind if choice.name == "epochs")
+    return [
+        *of_kind,
+        Choice("bidirectional", True, "each step is read with what comes before and after it"),
+        Choice("pooling", ("last", "mean", "max"), "the end, the average and the strongest of what was read"),
+        Choice(
+            "dense_sizes", (128,) if statistics.task == "sequence" else (), "one dense layer over the pooled outputs"
+        ),
+        Choice("optimizer", "adamw", "with weight decay; converges in few epochs"),
+        Choice("learning_rate", 3e-3, "the peak of one cycle"),
+        Choice("schedule", "one_cycle", "warm-up, then down to zero: the last epochs are the best ones"),
+        Choice("gradient_clip", 1.0, "recurrent gradients can explode"),
+        Choice("label_smoothing", 0.0 if statistics.task == "step" else 0.1, "labels are never quite certain"),
+        Choice("update_gate_bias", 1.0, "a GRU that begins by remembering, as an LSTM's forget gate does"),
+        Choice("select", "last", "one cycle ends at its best"),
+        Choice("patience", max(8, epochs // 2), "stops a run that has long stopped getting better"),
+        *_imbalance(statistics),
+    ]
+
+
+def _text(statistics: Statistics) -> list[Choice]:
+    level = _level(statistics)
+    rows = statistics.rows
+    batch = 16 if rows < 1000 else 64 if rows < 50_000 else 128
+    dropout = 0.3 if level.value == "characters" else 0.5
+    vocabulary = 8_000 if level.value == "subwords" else 30_000
+    return [
+        level,
+        Choice("lowercase", statistics.task == "sequence", "capitals matter to tags, little to a whole text"),
+        Choice("vocab_size", vocabulary, f"for {level.value}"),
+        Choice("max_length", *_max_length(statistics)),
+        Choice("keep", "head_tail", "long texts tell most at their beginning and end"),
+        Choice("hidden_size", 128, "wide enough for words"),
+        Choice("embedding_dropout", dropout, "texts are memorized easily"),
+        Choice("recurrent_dropout", dropout, "texts are memorized easily"),
+        Choice("dense_dropout", dropout, "texts are memorized easily"),
+        Choice("word_dropout", 0.1, "unknown words will come"),
+        Choice("weight_decay", 0.01, "little is enough beside dropout"),
+        Choice("batch_size", batch, f"{rows} rows"),
+        Choice("epochs", _text_epochs(rows, batch), f"{rows} rows"),
+    ]
+
+
+def _series(statistics: Statistics) -> list[Choice]:
+    rows, longest = statistics.rows, statistics.lengths[2]
+    batch = 16 if rows <= 500 else min(128, 8 * round(rows / 64))
+    steps = max(600 if longest > 256 else 400, 30 * rows // batch)
+    return [
+        Choice("differences", statistics.task == "sequence", "how readings change tells as much as where they are"),
+        Choice("hidden_size", 128 if longest <= 64 else 64, f"sequences of up to {longest} steps"),
+        Choice("recurrent_dropout", 0.3, "few series are many enough to go without"),
+        Choice("dense_dropout", 0.3, "few series are many enough to go without"),
+        Choice("input_noise", 0.05, "no two readings are the same"),
+        Choice("weight_decay", 0.02, "keeps the network from following single series"),
+        Choice("batch_size", batch, f"{rows} rows"),
+        Choice("epochs", max(2, math.ceil(steps * batch / rows)), f"about {steps} steps for {rows} rows"),
+    ]
+
+
+def _level(statistics: Statistics) -> Choice:
+    median = statistics.lengths[0]
+    share = f"{statistics.unknown_share:.0%} of words are new in a tenth held back"
+    if statistics.task == "step":
+        return Choice("level", "tokens", "each token has a label")
+    if statistics.unknown_share > 0.25 and median <= 4:
+        return Choice("level", "characters", f"{share}, and texts have {median} words: their letters tell more")
+    if statistics.unknown_share > 0.25:
+        return Choice("level", "subwords", share)
+    return Choice("level", "words", share)
+
+
+def _max_length(statistics: Statistics) -> tuple[int | None, str]:
+    if statistics.kind == "series" or statistics.task == "step":
+        return None, "every step is read"
+    # Characters are four to six for each word, and texts that read by characters are short.
+    words = statistics.lengths[1]
+    if words > 320:
+        return 320, f"5% of texts are longer than {words} words; the rest adds little and costs much"
+    return 512, "hardly a text is longer"
+
+
+def _text_epochs(rows: int, batch: int) -> int:
+    if rows < 2000:
+        return max(10, math.ceil(300 * batch / rows))
+    return max(3, round(10 * (6000 / rows) ** 0.45)) if rows > 6000 else 10
+
+
+def _imbalance(statistics: Statistics) -> list[Choice]:
+    if statistics.bio:
+        return [Choice("monitor", "span_f1", "the tags mark spans, and whole spans are what counts")]
+    if statistics.task == "sequence" and statistics.imbalance > 20:
+        why = f"the largest class has {statistics.imbalance:.0f} rows for each row of the smallest"
+        return [Choice("class_weights", "sqrt", why), Choice("monitor", "macro_f1", why)]
+    return []

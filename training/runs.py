@@ -1,0 +1,79 @@
+"""The folder where a job works, and from which a killed one goes on.
+
+    runs/<name>/<fingerprint>/job.json      when it began, and its result once it has one
+                              <cell>/       checkpoint while training; weights, record and artifact after it
+
+The fingerprint is of configuration and data, so a run finds its own folder again, on every device, and no other's.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gatewise.durable import exclusive, replace_text
+from gatewise.errors import ModelConflict
+
+
+@dataclass(frozen=True)
+class Run:
+    """A job's folder.
+
+    Attributes:
+        started_at: when the job first began, UTC, ISO 8601.
+        result: what it made, where it has finished.
+    """
+
+    folder: Path
+    started_at: str
+    result: dict[str, Any] | None
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Record the result."""
+        _write(self.folder, {"started_at": self.started_at, "result": result})
+
+
+def folder_of(run_dir: Path, name: str, fingerprint: str) -> Path:
+    """The folder of a job."""
+    return run_dir / name / fingerprint[:12]
+
+
+@contextmanager
+def open_run(folder: Path, *, resume: bool) -> Iterator[Run]:
+    """Take the folder for this process: what an earlier run left there is kept to resume, or else removed.
+
+    Raises:
+        ModelConflict: another process works in it.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(folder / ".lock", timeout_seconds=0))
+        except ModelConflict:
+            raise ModelConflict(
+                f"{folder}: another process trains the same data with the same settings; wait for it, or stop it"
+            ) from None
+        if not resume:
+            _clear(folder)
+        path = folder / "job.json"
+        if not path.exists():
+            _write(folder, {"started_at": datetime.now(UTC).isoformat(timespec="seconds")})
+        fields = json.loads(path.read_text())
+        yield Run(folder, fields["started_at"], fields.get("result"))
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != ".lock":
+            path.unlink()
+
+
+def _write(folder: Path, fields: dict[str, Any]) -> None:
+    replace_text(folder / "job.json", json.dumps(fields, indent=2))
