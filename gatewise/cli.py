@@ -70,6 +70,9 @@ class Cli(click.Group):
                 raise
             click.echo(f"error: {error.name} is not installed: pip install 'gatewise[training,service]'", err=True)
             ctx.exit(5)
+        except BrokenPipeError:
+            # The reader of our output has left, as `head` does. Python would complain once more when it flushes.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except OSError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(1)
@@ -244,9 +247,8 @@ def evaluate(model: str, data: str, engine: Any, device: str | None, json_file: 
         click.echo(f"{name:<10} {value:.4f}")
     for label, count in scores.unseen.items():
         click.echo(f"note: {count} labels are {label!r}, which training never saw; they count as wrong")
-    click.echo(
-        f"{scores.rows} rows in {time.perf_counter() - started:.1f} s by {_reference(predictor)} ({engine_of(predictor)})"
-    )
+    seconds = time.perf_counter() - started
+    click.echo(f"{scores.rows} rows in {seconds:.1f} s by {_reference(predictor)} ({_engine(predictor)})")
     if json_file:
         figures = {
             **scores.metrics,
@@ -300,8 +302,7 @@ def _reference(predictor: Predictor) -> str:
     return f"{predictor.manifest.name}:{predictor.version}"
 
 
-def engine_of(predictor: Predictor) -> str:
-    """The engine and its device, for a line to the user."""
+def _engine(predictor: Predictor) -> str:
     return f"{predictor.engine_name} on {predictor.engine.device}"
 
 
@@ -326,11 +327,11 @@ def _row_progress(action: str) -> Iterator[Callable[[int], None]]:
 @click.option("--engine", type=click.Choice(["auto", "onnx", "torch"]), help="What runs the network.")
 @click.option("--device", help="As torch names it; the CPU if not given.")
 def serve(model: str | None, port: int, host: str, workers: int | None, engine: str | None, device: str | None) -> None:
-    """Serve MODEL over HTTP; the only model of the store if none is named."""
+    """Serve MODEL over HTTP; if none is named, that of GATEWISE_MODEL, or the only one of the store."""
     from gatewise.artifact import verify
     from gatewise.store import Store, resolve
 
-    model = model or _only_model(Store())
+    model = model or os.environ.get("GATEWISE_MODEL") or _only_model(Store())
     path, version = resolve(model)
     manifest = verify(path)
     given = {"GATEWISE_MODEL": model, "GATEWISE_WORKERS": workers, "GATEWISE_ENGINE": engine, "GATEWISE_DEVICE": device}

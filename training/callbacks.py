@@ -40,15 +40,14 @@ class BestWeights(pl.Callback):
 
     def __init__(self, patience: int) -> None:
         self.patience = patience
-        self.rank = float("-inf")
+        self.rank = (float("-inf"), float("-inf"))
         self.epoch = -1
         self.weights: dict[str, torch.Tensor] = {}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare this epoch with the best so far."""
-        rank = float(trainer.callback_metrics["valid_rank"])
-        if rank > self.rank or not self.weights:
-            self.rank, self.epoch, self.weights = rank, trainer.current_epoch, weights_of(pl_module)
+        if pl_module.valid_rank > self.rank or not self.weights:
+            self.rank, self.epoch, self.weights = pl_module.valid_rank, trainer.current_epoch, weights_of(pl_module)
         elif self.patience and trainer.current_epoch - self.epoch >= self.patience:
             trainer.should_stop = True
 
@@ -97,7 +96,7 @@ class EpochRecord(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Record the epoch and say its line."""
         self._stop_bar()
-        figures = {name: float(value) for name, value in trainer.callback_metrics.items() if name != "valid_rank"}
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
         seconds = time.perf_counter() - self._started
         self.epochs.append({"epoch": trainer.current_epoch + 1, "seconds": seconds, **figures})
         shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())

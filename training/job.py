@@ -18,6 +18,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 
 from gatewise import artifact
+from gatewise.architecture import Cell
 from gatewise.durable import replace_text
 from gatewise.predictor import Predictor
 from gatewise.store import ModelVersion, Store
@@ -75,7 +76,7 @@ class JobResult:
     artifact: Path
     metrics: dict[str, dict[str, float]]
     choice: Decision
-    candidates: dict[str, dict[str, float]]
+    candidates: dict[Cell, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -200,11 +201,12 @@ def _finish(options: JobOptions, prepared: Prepared, job: Run, candidates: list[
     metrics = {"valid": scores.metrics, **_test_metrics(prepared.splits, source)}
     for split, figures_of_split in metrics.items():
         say(f"{split}: " + "  ".join(f"{name} {value:.4f}" for name, value in figures_of_split.items()))
+    figures_by_cell = {figures.cell: figures.figures() for figures in measured}
     training = {
         "config": prepared.config.model_dump(mode="json"),
         "choices": [{"name": c.name, "value": _shown(c.value), "reason": c.reason} for c in prepared.choices],
         "reading": options.reading.model_dump(mode="json"),
-        "candidates": {figures.cell: figures.figures() for figures in measured},
+        "candidates": figures_by_cell,
         "decision": asdict(decision),
         "epochs": chosen.epochs,
         "best_epoch": chosen.best_epoch,
@@ -212,7 +214,7 @@ def _finish(options: JobOptions, prepared: Prepared, job: Run, candidates: list[
     }
     final = artifact.restate(source, job.folder / "artifact", metrics=metrics, training=training)
     version = _register(final, job.folder / "artifact", prepared.name)
-    return JobResult(prepared.name, version.version, version.path, metrics, decision, training["candidates"])
+    return JobResult(prepared.name, version.version, version.path, metrics, decision, figures_by_cell)
 
 
 def _measure(prepared: Prepared, job: Run, candidate: Candidate) -> Measured:
@@ -244,6 +246,7 @@ def _test_metrics(splits: Splits, folder: Path) -> dict[str, dict[str, float]]:
         return {}
     predictor = Predictor.load(folder)
     metrics = {"test": score(predictor, [splits.test]).metrics}
+    assert splits.test_in_train is not None
     fresh = np.flatnonzero(~splits.test_in_train)
     if 0 < len(fresh) < len(splits.test):
         metrics["test_without_duplicates"] = score(predictor, [splits.test.take(fresh)]).metrics
@@ -254,7 +257,7 @@ def _register(manifest: artifact.Manifest, folder: Path, name: str) -> ModelVers
     """Add the artifact to the store, or find it there: a job may have been killed just after it had added it."""
     store = Store()
     for version in store.list(name):
-        if version.digest == manifest.digest:
+        if artifact.read_manifest(version.path).digest == manifest.digest:
             return version
     return store.add(folder, name)
 
@@ -265,12 +268,17 @@ def _restored(name: str, result: dict[str, Any]) -> JobResult:
 
 
 def _data_card(prepared: Prepared) -> dict[str, Any]:
+    """The manifest's account of the data. Files by name alone: the service shows it, and folders are no one's business."""
     splits = prepared.splits
+    folders = {str(Path(part.source).parent) for _, part in _parts(splits)} - {"."}
+    notes = splits.notes
+    for folder in folders:
+        notes = [note.replace(f"{folder}/", "") for note in notes]
     return {
-        "source": splits.train.source,
+        "source": Path(splits.train.source).name,
         "rows": {name: len(part) for name, part in _parts(splits)},
         "fingerprint": prepared.fingerprint,
-        "notes": splits.notes,
+        "notes": notes,
     }
 
 

@@ -49,6 +49,7 @@ class ClassifierModule(pl.LightningModule):
         self._loss_sum: Tensor | float = 0.0
         self._loss_count = 0
         self._valid: list[tuple[Tensor, Tensor]] = []
+        self.valid_rank: tuple[float, float] = (0.0, 0.0)
 
     def training_step(self, batch: TrainingBatch, batch_index: int) -> Tensor:
         """Return the mean cross-entropy of a batch."""
@@ -76,7 +77,7 @@ class ClassifierModule(pl.LightningModule):
             self._valid.append((row[:length], target[:length]))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the epoch's mean loss, the figures of validation, and `valid_rank`, by which epochs are compared."""
+        """Log the epoch's mean loss and the figures of validation; set `valid_rank`, by which epochs are compared."""
         logits = torch.cat([pair[0] for pair in self._valid])
         # Rows whose label training never saw have no index; they count in the test score, not here.
         truth = torch.cat([pair[1] for pair in self._valid])
@@ -87,10 +88,10 @@ class ClassifierModule(pl.LightningModule):
             metrics["span_f1"] = self._span_f1()
         self._valid = []
         # Ties in a figure that counts rows go to the surer answer.
-        rank = metrics[self.config.monitor] - 1e-6 * min(metrics["log_loss"], 10.0)
+        self.valid_rank = (metrics[self.config.monitor], -metrics["log_loss"])
         figures = {"train_loss": float(self._loss_sum) / max(self._loss_count, 1)}
         self._loss_sum, self._loss_count = 0.0, 0
-        self.log_dict(figures | {f"valid_{name}": value for name, value in metrics.items()} | {"valid_rank": rank})
+        self.log_dict(figures | {f"valid_{name}": value for name, value in metrics.items()})
 
     def configure_optimizers(self) -> Any:
         """Adam or AdamW, fused where the device has it, with the schedule of the configuration."""

@@ -75,7 +75,7 @@ def _default(statistics: Statistics) -> list[Choice]:
         Choice("label_smoothing", 0.0 if statistics.task == "step" else 0.1, "labels are never quite certain"),
         Choice("update_gate_bias", 1.0, "a GRU that begins by remembering, as an LSTM's forget gate does"),
         Choice("select", "last", "one cycle ends at its best"),
-        Choice("patience", max(8, epochs // 2), "stops a run that has long stopped getting better"),
+        Choice("patience", max(8, 2 * epochs // 3), "stops a run that has long stopped getting better"),
         *_imbalance(statistics),
     ]
 
@@ -106,7 +106,8 @@ def _text(statistics: Statistics) -> list[Choice]:
 def _series(statistics: Statistics) -> list[Choice]:
     rows, longest = statistics.rows, statistics.lengths[2]
     batch = 16 if rows <= 500 else min(128, 8 * round(rows / 64))
-    steps = max(600 if longest > 256 else 400, 30 * rows // batch)
+    least = 200 if statistics.task == "step" else 600 if longest > 256 else 400
+    steps = max(least, 30 * rows // batch)
     return [
         Choice("differences", statistics.task == "sequence", "how readings change tells as much as where they are"),
         Choice("hidden_size", 128 if longest <= 64 else 64, f"sequences of up to {longest} steps"),
