@@ -160,9 +160,8 @@ def restate(source: Path, folder: Path, **fields: Any) -> Manifest:
     """Write an artifact again with other manifest fields, such as its metrics, in place of what stands at `folder`."""
     manifest = verify(source)
     contents = {name: _checked(source, manifest, name) for name in manifest.files}
-    shutil.rmtree(folder, ignore_errors=True)
     manifest = manifest.model_copy(update=fields)
-    return _write(folder, Manifest.model_validate(manifest.model_dump()), contents)
+    return _write(folder, Manifest.model_validate(manifest.model_dump()), contents, replace=True)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -258,7 +257,7 @@ def jsonable(item: Any) -> Any:
     return None if isinstance(item, float) and math.isnan(item) else item
 
 
-def _write(folder: Path, manifest: Manifest, contents: dict[str, bytes]) -> Manifest:
+def _write(folder: Path, manifest: Manifest, contents: dict[str, bytes], *, replace: bool = False) -> Manifest:
     files = {name: FileRecord(sha256=_sha256(data), size_bytes=len(data)) for name, data in contents.items()}
     manifest = manifest.model_copy(update={"files": files}).sealed()
     encoded = orjson.dumps(manifest.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
@@ -268,6 +267,8 @@ def _write(folder: Path, manifest: Manifest, contents: dict[str, bytes]) -> Mani
         staging.chmod(0o755)
         for name, data in {**contents, MANIFEST: encoded}.items():
             _write_durably(staging / name, data)
+        if replace:
+            shutil.rmtree(folder, ignore_errors=True)
         staging.rename(folder)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)

@@ -20,6 +20,7 @@ from gatewise.errors import GoldenMismatch, InvalidSequence, Loc
 from gatewise.schema import Explanation, FloatArray, LayerGates, Prediction, StepPrediction
 
 Answer = Prediction | StepPrediction
+_NOT_FINITE = "its values are so large that the model's answer is not finite"
 
 
 class Predictor:
@@ -125,7 +126,7 @@ class Predictor:
             indices = valid[start : start + batch_size]
             logits = self.logits([results[i].inputs for i in indices])
             for i, row in zip(indices, logits, strict=True):
-                results[i] = (results[i], row)
+                results[i] = (results[i], row) if np.isfinite(row).all() else InvalidSequence(_NOT_FINITE, loc=(i,))
         return results
 
     def predict_each(

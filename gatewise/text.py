@@ -139,7 +139,8 @@ def _shares(budget: int, keep: Keep) -> tuple[int, int]:
 
 def _normalized(token: str, lowercase: bool) -> str:
     token = unicodedata.normalize("NFC", token)
-    return token.lower() if lowercase else token
+    # The lower case of a letter can have a composed form where the letter has none: J with a caron is two characters.
+    return unicodedata.normalize("NFC", token.lower()) if lowercase else token
 
 
 def _untrained(config: TextEncoderConfig) -> Tokenizer:

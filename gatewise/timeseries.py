@@ -112,7 +112,9 @@ class TimeSeriesEncoder:
             parts.append(np.diff(filled, axis=0, prepend=filled[:1]) / self._difference_scale)
         if self.config.allow_missing:
             parts.append(np.isnan(values).astype(np.float64))
-        return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
+        # A reading near the end of float32's range may leave it here; the predictor refuses what comes of it.
+        with np.errstate(over="ignore"):
+            return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
 
 
 def _moments(items: Sequence[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,0 +1,192 @@
+"""Small whole artifacts of every shape, with logits that the numpy reference computes.
+
+torch is not imported here, so that a process without it can be tested.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from gatewise import artifact, reference
+from gatewise.architecture import ModelConfig
+from gatewise.artifact import Golden, Manifest, jsonable
+from gatewise.text import TextEncoder, TextEncoderConfig
+from gatewise.timeseries import TimeSeriesEncoder, TimeSeriesEncoderConfig
+
+Weights = dict[str, np.ndarray]
+ALL_POOLINGS = ("max", "last", "attention", "mean")
+CELLS = {
+    "lstm": {"cell": "lstm"},
+    "gru": {"cell": "gru"},
+    "gru_reset_before": {"cell": "gru", "reset_after": False},
+}
+HEADS: dict[str, dict[str, Any]] = {
+    "last": {"pooling": ("last",)},
+    "mean": {"pooling": ("mean",)},
+    "max": {"pooling": ("max",)},
+    "attention": {"pooling": ("attention",)},
+    "all": {"pooling": ALL_POOLINGS},
+    "step": {"task": "step"},
+}
+TEXTS = (
+    "the moon is far away",
+    "how far is the moon ?",
+    "the cat sat on the mat , the dog did not",
+    "a dog",
+    "far",
+    "is the cat on the moon or is the dog on the mat",
+)
+SERIES_ENCODER = TimeSeriesEncoderConfig(
+    channels=("price", "volume"), mean=(1.0, -2.0), scale=(2.0, 0.5), allow_missing=True, max_length=24
+)
+
+
+def config_of(kind: str = "series", cell: str = "lstm", head: str = "last", **fields: Any) -> ModelConfig:
+    """A network of few units; `cell` and `head` are keys of CELLS and HEADS."""
+    inputs = {"vocab_size": 11, "embedding_dim": 3} if kind == "text" else {"input_size": 3}
+    shape = {"kind": kind, "hidden_size": 4, "dense_sizes": (5,), "num_classes": 3}
+    return ModelConfig.model_validate({**shape, **inputs, **CELLS[cell], **HEADS[head], **fields})
+
+
+def weights_of(config: ModelConfig, seed: int = 0) -> Weights:
+    """Random weights by the names and shapes that `gatewise.architecture` writes down."""
+    random = np.random.default_rng(seed)
+    return {name: random.normal(scale=0.5, size=shape).astype(np.float32) for name, shape in _shapes(config)}
+
+
+def inputs_of(config: ModelConfig, length: int, seed: int = 0) -> np.ndarray:
+    """One encoded sequence of random ids or readings."""
+    random = np.random.default_rng((seed, length))
+    if config.kind == "text":
+        return random.integers(1, config.vocab_size or 2, size=length)
+    return random.normal(size=(length, config.feature_size)).astype(np.float32)
+
+
+def expected_logits(config: ModelConfig, weights: Weights, inputs: np.ndarray) -> np.ndarray:
+    """The reference's logits of one sequence alone, in float64."""
+    double = {name: array.astype(np.float64) for name, array in weights.items()}
+    logits: np.ndarray = reference.classify(config, double, inputs[None], np.array([len(inputs)]))[0]
+    return logits
+
+
+@dataclass(frozen=True)
+class Made:
+    """An artifact with what it was made of."""
+
+    folder: Path
+    manifest: Manifest
+    weights: Weights
+    encoder: TextEncoder | TimeSeriesEncoder
+    items: list[Any]
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.manifest.model
+
+    def logits(self, item: Any) -> np.ndarray:
+        """The reference's logits of a raw item."""
+        return expected_logits(self.config, self.weights, self.encoder.encode(item).inputs)
+
+    def probabilities(self, item: Any) -> np.ndarray:
+        """The softmax of logits over temperature, written out."""
+        odds = np.exp(self.logits(item) / self.manifest.temperature)
+        probabilities: np.ndarray = odds / odds.sum(axis=-1, keepdims=True)
+        return probabilities
+
+
+def make_text(folder: Path, *, level: str = "words", head: str = "all", **fields: Any) -> Made:
+    """A text artifact; at the level "tokens" its every token gets a label."""
+    per_step = head == "step"
+    encoder_config = TextEncoderConfig.model_validate(
+        {"level": "tokens" if per_step else level, "max_length": None if per_step else 12}
+    )
+    items: list[Any] = [text.split() for text in TEXTS] if per_step else list(TEXTS)
+    encoder = TextEncoder.fit(items, encoder_config, min_count=1)
+    config = config_of("text", head=head, vocab_size=encoder.vocab_size, **{"bidirectional": True, **fields})
+    return _make(folder, config, encoder, items)
+
+
+def make_series(folder: Path, *, encoder: TimeSeriesEncoderConfig = SERIES_ENCODER, **fields: Any) -> Made:
+    """A series artifact of two channels, missing readings allowed."""
+    random = np.random.default_rng(5)
+    items = [random.normal(size=(length, len(encoder.channels))).round(2) for length in (3, 1, 12, 30, 7)]
+    if encoder.allow_missing:
+        items[2][4, 1] = np.nan
+    config = config_of("series", input_size=encoder.input_size, **{"cell": "gru", **fields})
+    return _make(folder, config, TimeSeriesEncoder(encoder), [jsonable(item) for item in items])
+
+
+def reseal(folder: Path, **fields: Any) -> None:
+    """Make the manifest true of the files beside it again, as one who knew the format could."""
+    path = folder / "manifest.json"
+    manifest = {**orjson.loads(path.read_bytes()), **fields}
+    for name, record in manifest["files"].items():
+        if (folder / name).is_file():
+            data = (folder / name).read_bytes()
+            record.update(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+    unsigned = {name: value for name, value in manifest.items() if name != "digest"}
+    manifest["digest"] = hashlib.sha256(orjson.dumps(unsigned, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    path.write_bytes(orjson.dumps(manifest))
+
+
+def _make(folder: Path, config: ModelConfig, encoder: TextEncoder | TimeSeriesEncoder, items: list[Any]) -> Made:
+    from training.onnx_graph import build
+
+    weights = weights_of(config)
+    manifest = Manifest(
+        gatewise_version="0.1.0",
+        name="tiny",
+        created_at="2026-11-23T08:45:12+00:00",
+        labels=("down", "flat", "up"),
+        model=config,
+        encoder=encoder.config,
+        temperature=1.7,
+        metrics={"test": {"accuracy": 0.75}},
+        data={"source": "tiny.csv", "rows": {"train": 6}},
+    )
+    made = Made(folder, manifest, weights, encoder, items)
+    written = artifact.save(
+        folder,
+        manifest,
+        weights=weights,
+        onnx=build(config, weights),
+        golden=[Golden(item=item, logits=made.logits(item).astype(np.float32).tolist()) for item in items],
+        tokenizer=encoder.to_json() if isinstance(encoder, TextEncoder) else None,
+    )
+    return Made(folder, written, weights, encoder, items)
+
+
+def _shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    gates = {"lstm": 4, "gru": 3}[config.cell] * config.hidden_size
+    directions = ("left_to_right", "right_to_left") if config.bidirectional else ("left_to_right",)
+    both = config.hidden_size * len(directions)
+    size = config.input_size
+    if config.vocab_size is not None and config.embedding_dim is not None:
+        yield "embedding.weight", (config.vocab_size, config.embedding_dim)
+        size = config.embedding_dim
+    assert size is not None
+    for layer in range(config.num_layers):
+        for direction in directions:
+            prefix = f"recurrent.{layer}.{direction}"
+            yield f"{prefix}.weight_ih_l0", (gates, size)
+            yield f"{prefix}.weight_hh_l0", (gates, config.hidden_size)
+            yield f"{prefix}.bias_ih_l0", (gates,)
+            yield f"{prefix}.bias_hh_l0", (gates,)
+        size = both
+    if config.task == "sequence":
+        if "attention" in config.pooling:
+            yield "attention.weight", (1, both)
+        size = both * len(config.pooling)
+    for i, units in enumerate(config.dense_sizes):
+        yield f"dense.{i}.weight", (units, size)
+        yield f"dense.{i}.bias", (units,)
+        size = units
+    yield "output.weight", (config.num_classes, size)
+    yield "output.bias", (config.num_classes,)

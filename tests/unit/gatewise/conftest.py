@@ -1,0 +1,52 @@
+"""Artifacts that the tests of the library share; who changes one copies it first."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.artifacts import Made, make_series, make_text
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def text_artifact(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make_text(tmp_path_factory.mktemp("text") / "artifact")
+
+
+@pytest.fixture(scope="session")
+def step_artifact(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make_text(tmp_path_factory.mktemp("step") / "artifact", head="step", cell="gru_reset_before", num_layers=2)
+
+
+@pytest.fixture(scope="session")
+def series_artifact(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make_series(tmp_path_factory.mktemp("series") / "artifact")
+
+
+@pytest.fixture(params=["text", "step", "series"])
+def made(request: pytest.FixtureRequest) -> Made:
+    """Each of the three in turn."""
+    artifact: Made = request.getfixturevalue(f"{request.param}_artifact")
+    return artifact
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path) -> Callable[[Made], Path]:
+    """Copies an artifact's folder to where a test may harm it."""
+
+    def copy(made: Made) -> Path:
+        return Path(shutil.copytree(made.folder, tmp_path / "copy"))
+
+    return copy
