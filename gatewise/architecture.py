@@ -5,7 +5,9 @@ E embedding, C channels, H hidden, D directions, K classes.
 
 The weights, by name (torch's layout; a recurrent matrix stacks its gates by rows, LSTM i, f, g, o and GRU r, z, n):
 
-    embedding.weight                                     (vocab_size, E), text only; row 0 is padding
+    embedding.weight                                     (vocab_size, E), text only
+    ngrams.weight                                        (ngram_buckets, E), text with character n-grams
+    pairs.weight                                         (pair_buckets, E), text with pairs of neighbouring tokens
     recurrent.{layer}.{direction}.weight_ih_l0           (4H or 3H, inputs of the layer)
     recurrent.{layer}.{direction}.weight_hh_l0           (4H or 3H, H)
     recurrent.{layer}.{direction}.bias_ih_l0, bias_hh_l0 (4H or 3H,)
@@ -46,6 +48,8 @@ class ModelConfig(BaseModel):
     reset_after: bool = True
     vocab_size: int | None = Field(default=None, ge=2)
     embedding_dim: int | None = Field(default=None, ge=1)
+    ngram_buckets: int = Field(default=0, ge=0, description="rows for hashed character n-grams of tokens; 0 is none")
+    pair_buckets: int = Field(default=0, ge=0, description="rows for hashed pairs of neighbouring tokens; 0 is none")
     input_size: int | None = Field(default=None, ge=1, description="channels after encoding; series only")
     hidden_size: int = Field(default=128, ge=1)
     num_layers: int = Field(default=1, ge=1, le=8)
@@ -63,6 +67,8 @@ class ModelConfig(BaseModel):
             raise ValueError("a text model needs vocab_size and embedding_dim")
         if self.kind == "series" and self.input_size is None:
             raise ValueError("a series model needs input_size")
+        if self.kind == "series" and (self.ngram_buckets or self.pair_buckets):
+            raise ValueError("ngram_buckets and pair_buckets are for text")
         if len(set(self.pooling)) != len(self.pooling):
             raise ValueError("pooling names a method twice")
         return self

@@ -19,7 +19,7 @@ class Encoded:
     """One item, ready for a batch.
 
     Attributes:
-        inputs: token ids int64 (T,), or readings float32 (T, C); T is at least 1.
+        inputs: features float32 (T, F); T is at least 1.
         tokens: what the timesteps of a text are, where each gets a label.
         truncated: whether the item was longer than the model's maximum.
     """
@@ -34,7 +34,7 @@ class Batch:
     """Right-padded sequences.
 
     Attributes:
-        inputs: token ids int64 (B, T), or readings float32 (B, T, C); zero beyond a sequence's length.
+        inputs: features float32 (B, T, F), or in training token ids int64 (B, T); zero beyond a sequence's length.
         lengths: real timesteps of each sequence, int64 (B,), each at least 1.
     """
 
@@ -49,7 +49,7 @@ class Batch:
 
 
 def collate(encoded: Sequence[NDArray[Any]]) -> Batch:
-    """Pad encoded sequences, (T_i,) ids or (T_i, C) readings, with zeros to the longest of them."""
+    """Pad encoded sequences, (T_i, F) features or (T_i,) ids, with zeros to the longest of them."""
     if len(encoded) == 1:
         return Batch(encoded[0][None], np.array([len(encoded[0])], dtype=np.int64))
     lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))

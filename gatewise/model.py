@@ -4,7 +4,7 @@
 one that reads right to left is given every sequence reversed within its own length: torch's bidirectional layers would
 read the padding first, and the answer would depend on the batch.
 
-B batch, T timesteps, C channels, D directions, E embedding, H hidden, K classes.
+B batch, T timesteps, F features (E of a token, or C channels), D directions, H hidden, K classes.
 """
 
 from __future__ import annotations
@@ -18,15 +18,11 @@ from gatewise.architecture import LEFT_TO_RIGHT, RIGHT_TO_LEFT, ModelConfig
 
 
 class SequenceClassifier(nn.Module):
-    """Embedding (text) -> recurrent layers -> pooling (one label a sequence) -> dense relu layers -> logits."""
+    """Features -> recurrent layers -> pooling (one label a sequence) -> dense relu layers -> logits."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        if config.kind == "text":
-            assert config.vocab_size is not None
-            assert config.embedding_dim is not None
-            self.embedding = nn.Embedding(config.vocab_size, config.embedding_dim, padding_idx=0)
         sizes = [config.feature_size] + [config.recurrent_size] * (config.num_layers - 1)
         self.recurrent = nn.ModuleList(RecurrentLayer(config, size) for size in sizes)
         if config.task == "sequence" and "attention" in config.pooling:
@@ -41,28 +37,24 @@ class SequenceClassifier(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw weights as Keras does by default: Glorot kernels, orthogonal recurrent kernels, forget bias 1."""
-        if self.config.kind == "text":
-            nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
-            with torch.no_grad():
-                self.embedding.weight[0].zero_()
         for linear in [*self.dense, self.output]:
             assert isinstance(linear, nn.Linear)
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Classify a batch.
 
         Args:
-            inputs: token ids (B, T), or readings (B, T, C), right-padded.
+            features: embedded tokens or encoded readings, (B, T, F), right-padded.
             lengths: real timesteps, int64 (B,), each at least 1.
         Returns:
             logits, (B, K); for the step task (B, T, K), of no meaning beyond a sequence's length.
         """
-        lengths = lengths.to(inputs.device, non_blocking=True)
-        steps = torch.arange(inputs.shape[1], device=inputs.device)
+        lengths = lengths.to(features.device, non_blocking=True)
+        steps = torch.arange(features.shape[1], device=features.device)
         mask = steps < lengths[:, None]
-        x = self.embedding_dropout(self.embedding(inputs)) if self.config.kind == "text" else inputs
+        x = self.embedding_dropout(features)
         backwards = torch.where(mask, lengths[:, None] - 1 - steps, steps)
         for layer in self.recurrent:
             x = self.recurrent_dropout(layer(x, backwards))

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from gatewise.artifact import Artifact, Manifest
 from gatewise.batch import Encoded, collate
 from gatewise.cells import run_layers
+from gatewise.embedding import TokenEmbedder
 from gatewise.engines import Engine, EngineName, open_engine
 from gatewise.errors import GoldenMismatch, InvalidSequence, Loc
 from gatewise.schema import Explanation, FloatArray, LayerGates, Prediction, StepPrediction
+from gatewise.timeseries import TimeSeriesEncoder
 
 Answer = Prediction | StepPrediction
 _NOT_FINITE = "its values are so large that the model's answer is not finite"
@@ -38,6 +40,7 @@ class Predictor:
         self.engine = engine
         self._artifact = artifact
         self._encoder = artifact.encoder()
+        self._embedder = TokenEmbedder(self.manifest.model, artifact.weights()) if self.manifest.kind == "text" else None
         self._labels = self.manifest.labels
 
     @classmethod
@@ -75,7 +78,11 @@ class Predictor:
         Raises:
             InvalidSequence: it breaks the input contract, with its place.
         """
-        return self._encoder.encode(item, loc)
+        if isinstance(self._encoder, TimeSeriesEncoder):
+            return self._encoder.encode(item, loc)
+        assert self._embedder is not None
+        text = self._encoder.encode(item, loc)
+        return Encoded(self._embedder.embed(text.ids, text.unknown), text.tokens, text.truncated)
 
     def logits(self, encoded: Sequence[NDArray[Any]]) -> list[FloatArray]:
         """Run one padded batch; for each sequence, in the order given, its logits (K,) or (T, K)."""
@@ -159,7 +166,6 @@ class Predictor:
         """Run one item through the cells of `cells.py`; every gate at every timestep, as arrays (T, H)."""
         encoded = self.encode(item)
         weights = self._artifact.weights()
-        features = encoded.inputs if self.manifest.kind == "series" else weights["embedding.weight"][encoded.inputs]
         lengths = np.array([len(encoded.inputs)])
         layers = [
             LayerGates(
@@ -168,7 +174,7 @@ class Predictor:
                 gates={name: gate[0] for name, gate in run.gates._asdict().items()},
                 outputs=run.outputs[0],
             )
-            for layer, runs in enumerate(run_layers(self.manifest.model, weights, features[None], lengths))
+            for layer, runs in enumerate(run_layers(self.manifest.model, weights, encoded.inputs[None], lengths))
             for direction, run in runs.items()
         ]
         return Explanation(layers=layers, tokens=encoded.tokens)
@@ -197,6 +203,6 @@ class Predictor:
 
     def _encode_or_error(self, item: object, loc: Loc) -> Encoded | InvalidSequence:
         try:
-            return self._encoder.encode(item, loc)
+            return self.encode(item, loc)
         except InvalidSequence as error:
             return error

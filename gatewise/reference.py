@@ -18,7 +18,7 @@ def classify(config: ModelConfig, weights: Mapping[str, Array], inputs: Array, l
 
     Args:
         weights: by the names of `gatewise.architecture`.
-        inputs: token ids (B, T), or encoded readings (B, T, C).
+        inputs: embedded tokens or encoded readings, (B, T, F); token ids (B, T) are looked up in `embedding.weight`.
         lengths: real timesteps of each sequence, (B,), each at least 1.
     Returns:
         (B, K), or (B, T, K) for a model that labels each step; beyond a sequence's length they mean nothing.
@@ -26,7 +26,7 @@ def classify(config: ModelConfig, weights: Mapping[str, Array], inputs: Array, l
         ShapeMismatch: the inputs do not fit the weights or the lengths.
     """
     inputs, lengths = np.asarray(inputs), np.asarray(lengths)
-    features = weights["embedding.weight"][inputs] if config.kind == "text" else inputs
+    features = weights["embedding.weight"][inputs] if inputs.ndim == 2 else inputs
     runs = run_layers(config, weights, features, lengths)[-1]
     outputs = {direction: run.outputs for direction, run in runs.items()}
     if config.task == "step":

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Encoding, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from gatewise.batch import Encoded
 from gatewise.errors import Loc
 from gatewise.schema import parse_text, parse_tokens
 
@@ -48,6 +48,23 @@ class TextEncoderConfig(BaseModel):
     lowercase: bool = True
     max_length: int | None = Field(default=None, ge=2)
     keep: Keep = "head"
+
+
+@dataclass(frozen=True)
+class TokenIds:
+    """An encoded text.
+
+    Attributes:
+        ids: int64 (T,); T is at least 1.
+        unknown: position and normalized spelling of each token that the vocabulary lacks.
+        tokens: the tokens as they came, where each gets a label.
+        truncated: whether the text was longer than the maximum.
+    """
+
+    ids: NDArray[np.int64]
+    unknown: tuple[tuple[int, str], ...] = ()
+    tokens: list[str] | None = None
+    truncated: bool = False
 
 
 class TextEncoder:
@@ -93,30 +110,35 @@ class TextEncoder:
         """Entries of the vocabulary, padding and unknown included."""
         return int(self.tokenizer.get_vocab_size())
 
-    def encode(self, item: object, loc: Loc = ()) -> Encoded:
+    def encode(self, item: object, loc: Loc = ()) -> TokenIds:
         """Encode one raw item.
 
         Raises:
             InvalidSequence: it is not a text (or, for the `tokens` level, not tokens), with its place.
         """
         if self.config.level == "tokens":
-            tokens = parse_tokens(item, loc)
-            return Encoded(self._look_up(tokens), tokens=tokens)
-        text = parse_text(item, loc)
-        ids = self.tokenizer.encode(self._cut(text), add_special_tokens=False).ids
-        return self._truncate(ids)
+            return self._look_up(parse_tokens(item, loc))
+        text = self._cut(parse_text(item, loc))
+        return self._truncate(self.tokenizer.encode(text, add_special_tokens=False), text)
 
-    def encode_many(self, items: Sequence[Any]) -> list[NDArray[np.int64]]:
+    def encode_many(self, items: Sequence[Any]) -> list[TokenIds]:
         """Encode items that `encode` would accept, on all cores; the result is that of `encode`, faster."""
         if self.config.level == "tokens":
             return [self._look_up(parse_tokens(item, (i,))) for i, item in enumerate(items)]
         texts = [self._cut(parse_text(item, (i,))) for i, item in enumerate(items)]
-        encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return [self._truncate(encoding.ids).inputs for encoding in encodings]
+        encodings = self.tokenizer.encode_batch(texts, add_special_tokens=False)
+        return [self._truncate(encoding, text) for encoding, text in zip(encodings, texts, strict=True)]
 
-    def _look_up(self, tokens: list[str]) -> NDArray[np.int64]:
-        ids = (self._vocabulary.get(_normalized(token, self.config.lowercase), UNKNOWN_ID) for token in tokens)
-        return np.fromiter(ids, dtype=np.int64, count=len(tokens))
+    def words(self) -> list[str]:
+        """The vocabulary in the order of the ids."""
+        vocabulary = self.tokenizer.get_vocab()
+        return sorted(vocabulary, key=vocabulary.__getitem__)
+
+    def _look_up(self, tokens: list[str]) -> TokenIds:
+        normalized = [_normalized(token, self.config.lowercase) for token in tokens]
+        ids = np.array([self._vocabulary.get(token, UNKNOWN_ID) for token in normalized], dtype=np.int64)
+        unknown = tuple((int(t), normalized[t]) for t in np.flatnonzero(ids == UNKNOWN_ID))
+        return TokenIds(ids, unknown, tokens=tokens)
 
     def _cut(self, text: str) -> str:
         if self.config.max_length is None or len(text) <= _CHARACTERS_PER_TOKEN * self.config.max_length:
@@ -124,12 +146,22 @@ class TextEncoder:
         head, tail = _shares(_CHARACTERS_PER_TOKEN * self.config.max_length, self.config.keep)
         return f"{text[:head]} {text[len(text) - tail :]}"
 
-    def _truncate(self, ids: list[int]) -> Encoded:
+    def _truncate(self, encoding: Encoding, text: str) -> TokenIds:
+        ids = np.array(encoding.ids or [UNKNOWN_ID], dtype=np.int64)
         limit = self.config.max_length
-        if limit is None or len(ids) <= limit:
-            return Encoded(np.array(ids or [UNKNOWN_ID], dtype=np.int64))
-        head, tail = _shares(limit, self.config.keep)
-        return Encoded(np.array(ids[:head] + ids[len(ids) - tail :], dtype=np.int64), truncated=True)
+        truncated = limit is not None and len(ids) > limit
+        kept = np.arange(len(ids))
+        if limit is not None and truncated:
+            head, tail = _shares(limit, self.config.keep)
+            kept = np.concatenate([kept[:head], kept[len(ids) - tail :]])
+            ids = ids[kept]
+        unknown = np.flatnonzero(ids == UNKNOWN_ID) if encoding.ids else ()
+        offsets = encoding.offsets if len(unknown) else []
+        spelled = tuple((int(t), self._spelling(text, offsets[kept[t]])) for t in unknown)
+        return TokenIds(ids, spelled, truncated=truncated)
+
+    def _spelling(self, text: str, offsets: tuple[int, int]) -> str:
+        return _normalized(text[offsets[0] : offsets[1]], self.config.lowercase)
 
 
 def _shares(budget: int, keep: Keep) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from gatewise.architecture import ModelConfig
 from gatewise.batch import Batch
+from gatewise.embedding import embedding_names
 from gatewise.errors import ArtifactCorrupt, InvalidConfig, MissingDependency
 
 try:
@@ -33,7 +34,8 @@ class TorchEngine:
         self.device = str(target)
         self._model = SequenceClassifier(config)
         try:
-            self._model.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in weights.items()})
+            own = {name: array for name, array in weights.items() if name not in embedding_names()}
+            self._model.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in own.items()})
         except RuntimeError as error:
             raise ArtifactCorrupt(f"the weights do not fit the model: {error}") from None
         self._model.to(target).eval()

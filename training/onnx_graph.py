@@ -24,19 +24,14 @@ _IR_VERSION = 9
 
 
 def build(config: ModelConfig, weights: Mapping[str, NDArray[np.float32]]) -> bytes:
-    """Write the graph: `inputs` int64 (B, T) or float32 (B, T, F) and `lengths` int32 (B,) to `logits`.
+    """Write the graph: `inputs` float32 (B, T, F) and `lengths` int32 (B,) to `logits`.
 
     Args:
         weights: by the names of `gatewise.architecture`.
     """
     graph = _Graph()
-    if config.kind == "text":
-        inputs = helper.make_tensor_value_info("inputs", TensorProto.INT64, ["B", "T"])
-        x = graph.add("Gather", [graph.constant("embedding.weight", weights["embedding.weight"]), "inputs"], axis=0)
-    else:
-        inputs = helper.make_tensor_value_info("inputs", TensorProto.FLOAT, ["B", "T", config.feature_size])
-        x = "inputs"
-    x = graph.add("Transpose", [x], perm=[1, 0, 2])
+    inputs = helper.make_tensor_value_info("inputs", TensorProto.FLOAT, ["B", "T", config.feature_size])
+    x = graph.add("Transpose", ["inputs"], perm=[1, 0, 2])
     last = ""
     for layer in range(config.num_layers):
         x, last = _recurrent_layer(graph, config, weights, layer, x)

@@ -1,0 +1,75 @@
+"""Tokens to vectors: a vector for each known token, hashed pieces for unknown ones, hashed pairs of neighbours.
+
+A token's vector is the sum of up to three parts. The word part is a row of a table. The character part is the mean of
+rows for the token's character n-grams (Bojanowski et al. 2017), found by hashing, so that a word never seen is not
+a blank; for known tokens it is already added to the word part when the model is saved. The pair part is a row for the
+token and the one before it, found by hashing too (Joulin et al. 2016): it tells word order without a recurrence.
+
+T timesteps, E embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gatewise.architecture import ModelConfig
+from gatewise.schema import FloatArray
+
+Ids = NDArray[np.int64]
+
+_NGRAM_SIZES = (3, 4, 5)
+# A word's end tells most of its grammar and its beginning most of its meaning; what is between is left out beyond this.
+_LONGEST_TOKEN = 40
+_PREVIOUS, _CURRENT, _PRIME = 1_000_003, 8_191, 2_147_483_647
+
+# numpy arrays and torch tensors share the operators that the pair hash needs, and must give the same rows.
+Integers = TypeVar("Integers", bound=Any)
+
+
+def ngram_rows(token: str, buckets: int) -> Ids:
+    """Rows of the character table for a token, at least one: its n-grams of 3 to 5 characters, its ends marked."""
+    if len(token) > _LONGEST_TOKEN:
+        token = token[: _LONGEST_TOKEN // 2] + token[-_LONGEST_TOKEN // 2 :]
+    marked = f"<{token}>"
+    pieces = {marked[i : i + n] for n in _NGRAM_SIZES for i in range(len(marked) - n + 1)} or {marked}
+    return np.array(sorted(crc32(piece.encode()) % buckets for piece in pieces), dtype=np.int64)
+
+
+def pair_rows(previous: Integers, current: Integers, buckets: int) -> Integers:
+    """Rows of the pair table for neighbouring token ids, elementwise; 0 stands before the first."""
+    return (previous * _PREVIOUS + current * _CURRENT) % _PRIME % buckets
+
+
+class TokenEmbedder:
+    """Embeds one encoded text in numpy; what serving runs, and what the torch embedding of training is held to."""
+
+    def __init__(self, config: ModelConfig, weights: Mapping[str, FloatArray]) -> None:
+        self._words = weights["embedding.weight"]
+        self._ngrams = weights["ngrams.weight"] if config.ngram_buckets else None
+        self._pairs = weights["pairs.weight"] if config.pair_buckets else None
+
+    def embed(self, ids: Ids, unknown: Sequence[tuple[int, str]] = ()) -> FloatArray:
+        """Return features (T, E).
+
+        Args:
+            ids: token ids, (T,).
+            unknown: position and spelling of the tokens that the vocabulary lacks.
+        """
+        features: FloatArray = self._words[ids]
+        if self._ngrams is not None:
+            for position, token in unknown:
+                features[position] += self._ngrams[ngram_rows(token, len(self._ngrams))].mean(axis=0)
+        if self._pairs is not None:
+            previous = np.concatenate([[0], ids[:-1]])
+            features += self._pairs[pair_rows(previous, ids, len(self._pairs))]
+        return features
+
+
+def embedding_names() -> tuple[str, ...]:
+    """The weights that are the embedding's, not the recurrent network's."""
+    return ("embedding.weight", "ngrams.weight", "pairs.weight")
