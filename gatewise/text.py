@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -103,8 +104,9 @@ class TextEncoder:
             tokens = parse_tokens(item, loc)
             return Encoded(self._look_up(tokens), tokens=tokens)
         text = parse_text(item, loc)
-        ids = self.tokenizer.encode(self._cut(text), add_special_tokens=False).ids
-        return self._truncate(ids)
+        read = self._cut(text)
+        encoded = self._truncate(self.tokenizer.encode(read, add_special_tokens=False).ids)
+        return encoded if read is text else replace(encoded, truncated=True)
 
     def encode_many(self, items: Sequence[Any]) -> list[NDArray[np.int64]]:
         """Encode items that `encode` would accept, on all cores; the result is that of `encode`, faster."""

@@ -93,7 +93,10 @@ def _text_encoder(config: ModelConfig, vocabulary: str | Path | None) -> TextEnc
             "--vocabulary: the model takes token ids, and a .keras file does not hold the words; give a file with a "
             "token a line in the order of the ids, such as TextVectorization.get_vocabulary() returns"
         )
-    words = Path(vocabulary).read_text(encoding="utf-8").split("\n")
+    try:
+        words = Path(vocabulary).read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"--vocabulary: {vocabulary} cannot be read as UTF-8 text: {error}") from None
     words = words[:-1] if words[-1] == "" else words
     if len(words) > (config.vocab_size or 0):
         raise InvalidConfig(f"--vocabulary: {len(words)} tokens for an Embedding of {config.vocab_size}")

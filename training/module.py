@@ -5,6 +5,7 @@ B batch, T timesteps, K classes.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gatewise.architecture import ModelConfig
+from gatewise.errors import InvalidConfig
 from gatewise.model import SequenceClassifier
 from gatewise.text import UNKNOWN_ID
 from training.config import TrainingConfig
@@ -84,6 +86,11 @@ class ClassifierModule(pl.LightningModule):
         known = truth != IGNORED
         probabilities = logits[known].double().softmax(dim=1).numpy()
         metrics = classification([self.labels[k] for k in truth[known]], probabilities, self.labels)
+        if not math.isfinite(metrics["log_loss"]):
+            raise InvalidConfig(
+                f"learning_rate: with {self.config.learning_rate:g} training diverged: in epoch "
+                f"{self.current_epoch + 1} the logits are not finite; give a lower one"
+            )
         if self.config.monitor == "span_f1":
             metrics["span_f1"] = self._span_f1()
         self._valid = []
@@ -91,15 +98,18 @@ class ClassifierModule(pl.LightningModule):
         self.valid_rank = (metrics[self.config.monitor], -metrics["log_loss"])
         figures = {"train_loss": float(self._loss_sum) / max(self._loss_count, 1)}
         self._loss_sum, self._loss_count = 0.0, 0
-        self.log_dict(figures | {f"valid_{name}": value for name, value in metrics.items()})
+        # Every device has the same validation figures; the train loss is the mean of theirs.
+        self.log_dict(figures | {f"valid_{name}": value for name, value in metrics.items()}, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        """Adam or AdamW, fused where the device has it, with the schedule of the configuration."""
+        """Adam or AdamW, fused where Lightning allows it, with the schedule of the configuration."""
         config = self.config
+        # In mixed precision a fused optimizer unscales gradients itself, and Lightning will not clip them before that.
+        fused = config.precision == "32-true" or not config.gradient_clip
         betas = (0.9, 0.98) if config.optimizer == "adamw" else (0.9, 0.999)
         kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         optimizer: Optimizer = kind(
-            self.model.parameters(), lr=config.learning_rate, betas=betas, weight_decay=config.weight_decay, fused=True
+            self.model.parameters(), lr=config.learning_rate, betas=betas, weight_decay=config.weight_decay, fused=fused
         )
         if config.schedule == "constant":
             return optimizer

@@ -47,6 +47,17 @@ def label_order(train: Dataset) -> tuple[str, ...]:
     return tuple(sorted(labels))
 
 
+def check_valid(valid: Dataset, labels: tuple[str, ...]) -> None:
+    """Raise InvalidData where no label of the validation split stands in train: nothing can be measured on it."""
+    known = frozenset(labels)
+    if not any(row & known for row in valid.label_sets()):
+        raise InvalidData(
+            f"none of its labels stands in train, which has {', '.join(map(repr, labels[:10]))}",
+            path=valid.source,
+            mend="Give rows of the same classes, or name the label column",
+        )
+
+
 def fit_encoder(train: Dataset, config: TrainingConfig) -> Encoder:
     """Fit the encoder that the configuration asks for on the train split."""
     if train.kind == "text":
