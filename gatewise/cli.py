@@ -70,6 +70,9 @@ class Cli(click.Group):
                 raise
             click.echo(f"error: {error.name} is not installed: pip install 'gatewise[training,service]'", err=True)
             ctx.exit(5)
+        except KeyboardInterrupt:
+            click.echo("stopped; a training job goes on with the same command and --resume", err=True)
+            ctx.exit(130)
         except BrokenPipeError:
             # The reader of our output has left, as `head` does. Python would complain once more when it flushes.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -145,8 +148,8 @@ def _read_options(flags: dict[str, Any]) -> ReadOptions:
 @click.option("--accelerator", default="auto", help="As Lightning: auto, cpu, gpu ...")
 @click.option("--devices", default="auto", help="As Lightning: auto, a number, or 0,1.")
 @click.option("--strategy", default="auto", help="As Lightning: auto, ddp ...")
-@click.option("--num-nodes", default=1, help="As Lightning.")
-@click.option("--threads", default=1, show_default=True, help="CPU threads of torch.")
+@click.option("--num-nodes", type=click.IntRange(min=1), default=1, help="As Lightning.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of torch.")
 def train(data: str, **flags: Any) -> None:
     """Train an LSTM and a GRU on DATA, choose one by what it measures, and register it.
 
@@ -239,6 +242,8 @@ def evaluate(model: str, data: str, engine: Any, device: str | None, json_file: 
     from training.evaluation import score
     from training.readers import stream
 
+    if json_file and not Path(json_file).parent.is_dir():
+        raise InvalidConfig(f"--json: there is no folder {Path(json_file).parent}")
     predictor = gatewise.load(model, engine=engine, device=device)
     started = time.perf_counter()
     with _row_progress("scoring") as progress:

@@ -42,7 +42,8 @@ def ngram_rows(token: str, buckets: int) -> Ids:
 
 def pair_rows(previous: Integers, current: Integers, buckets: int) -> Integers:
     """Rows of the pair table for neighbouring token ids, elementwise; 0 stands before the first."""
-    return (previous * _PREVIOUS + current * _CURRENT) % _PRIME % buckets
+    rows: Integers = (previous * _PREVIOUS + current * _CURRENT) % _PRIME % buckets
+    return rows
 
 
 class TokenEmbedder:

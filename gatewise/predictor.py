@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from gatewise.artifact import Artifact, Manifest
 from gatewise.batch import Encoded, collate
 from gatewise.cells import run_layers
-from gatewise.embedding import TokenEmbedder
 from gatewise.engines import Engine, EngineName, open_engine
 from gatewise.errors import GoldenMismatch, InvalidSequence, Loc
+from gatewise.features import features_of
 from gatewise.schema import Explanation, FloatArray, LayerGates, Prediction, StepPrediction
-from gatewise.timeseries import TimeSeriesEncoder
 
 Answer = Prediction | StepPrediction
 _NOT_FINITE = "its values are so large that the model's answer is not finite"
@@ -39,8 +38,7 @@ class Predictor:
         self.version = version or artifact.manifest.digest[:12]
         self.engine = engine
         self._artifact = artifact
-        self._encoder = artifact.encoder()
-        self._embedder = TokenEmbedder(self.manifest.model, artifact.weights()) if self.manifest.kind == "text" else None
+        self._features = features_of(artifact.encoder(), artifact.manifest.model, artifact.weights())
         self._labels = self.manifest.labels
 
     @classmethod
@@ -78,11 +76,7 @@ class Predictor:
         Raises:
             InvalidSequence: it breaks the input contract, with its place.
         """
-        if isinstance(self._encoder, TimeSeriesEncoder):
-            return self._encoder.encode(item, loc)
-        assert self._embedder is not None
-        text = self._encoder.encode(item, loc)
-        return Encoded(self._embedder.embed(text.ids, text.unknown), text.tokens, text.truncated)
+        return self._features(item, loc)
 
     def logits(self, encoded: Sequence[NDArray[Any]]) -> list[FloatArray]:
         """Run one padded batch; for each sequence, in the order given, its logits (K,) or (T, K)."""

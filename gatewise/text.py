@@ -118,16 +118,21 @@ class TextEncoder:
         """
         if self.config.level == "tokens":
             return self._look_up(parse_tokens(item, loc))
-        text = self._cut(parse_text(item, loc))
-        return self._truncate(self.tokenizer.encode(text, add_special_tokens=False), text)
+        text = parse_text(item, loc)
+        read = self._cut(text)
+        return self._kept(self.tokenizer.encode(read, add_special_tokens=False), read, is_cut=read is not text)
 
     def encode_many(self, items: Sequence[Any]) -> list[TokenIds]:
         """Encode items that `encode` would accept, on all cores; the result is that of `encode`, faster."""
         if self.config.level == "tokens":
             return [self._look_up(parse_tokens(item, (i,))) for i, item in enumerate(items)]
-        texts = [self._cut(parse_text(item, (i,))) for i, item in enumerate(items)]
-        encodings = self.tokenizer.encode_batch(texts, add_special_tokens=False)
-        return [self._truncate(encoding, text) for encoding, text in zip(encodings, texts, strict=True)]
+        texts = [parse_text(item, (i,)) for i, item in enumerate(items)]
+        reads = [self._cut(text) for text in texts]
+        encodings = self.tokenizer.encode_batch(reads, add_special_tokens=False)
+        return [
+            self._kept(encoding, read, is_cut=read is not text)
+            for encoding, read, text in zip(encodings, reads, texts, strict=True)
+        ]
 
     def words(self) -> list[str]:
         """The vocabulary in the order of the ids."""
@@ -146,19 +151,18 @@ class TextEncoder:
         head, tail = _shares(_CHARACTERS_PER_TOKEN * self.config.max_length, self.config.keep)
         return f"{text[:head]} {text[len(text) - tail :]}"
 
-    def _truncate(self, encoding: Encoding, text: str) -> TokenIds:
+    def _kept(self, encoding: Encoding, text: str, *, is_cut: bool) -> TokenIds:
         ids = np.array(encoding.ids or [UNKNOWN_ID], dtype=np.int64)
         limit = self.config.max_length
-        truncated = limit is not None and len(ids) > limit
         kept = np.arange(len(ids))
-        if limit is not None and truncated:
+        if limit is not None and len(ids) > limit:
             head, tail = _shares(limit, self.config.keep)
             kept = np.concatenate([kept[:head], kept[len(ids) - tail :]])
             ids = ids[kept]
         unknown = np.flatnonzero(ids == UNKNOWN_ID) if encoding.ids else ()
         offsets = encoding.offsets if len(unknown) else []
         spelled = tuple((int(t), self._spelling(text, offsets[kept[t]])) for t in unknown)
-        return TokenIds(ids, spelled, truncated=truncated)
+        return TokenIds(ids, spelled, truncated=is_cut or len(kept) < len(encoding.ids))
 
     def _spelling(self, text: str, offsets: tuple[int, int]) -> str:
         return _normalized(text[offsets[0] : offsets[1]], self.config.lowercase)

@@ -1,13 +1,15 @@
-"""What happens between epochs: a fresh seed, the best weights, the record, a line for the reader."""
+"""What happens between epochs: a fresh seed, the best weights, the checkpoint, the record, a line for the reader."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -44,6 +46,11 @@ class BestWeights(pl.Callback):
         self.epoch = -1
         self.weights: dict[str, torch.Tensor] = {}
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Train no further where the run was killed after its patience had ended."""
+        if self.patience and trainer.current_epoch - 1 - self.epoch >= self.patience:
+            trainer.should_stop = True
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare this epoch with the best so far."""
         if pl_module.valid_rank > self.rank or not self.weights:
@@ -58,6 +65,20 @@ class BestWeights(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.rank, self.epoch, self.weights = state_dict["rank"], state_dict["epoch"], state_dict["weights"]
+
+
+class CheckpointFile(TorchCheckpointIO):
+    """Writes a checkpoint beside the last one, then puts it in its place.
+
+    Lightning's own writes to the system's temporary folder and moves from there, which on another disk is a copy: a job
+    killed in it would have neither checkpoint.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write the checkpoint; at every moment there is a whole one."""
+        staged = Path(path).with_name(f"{Path(path).name}.partial")
+        super().save_checkpoint(checkpoint, staged, storage_options)
+        staged.replace(path)
 
 
 def weights_of(module: pl.LightningModule) -> dict[str, torch.Tensor]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from gatewise.architecture import Cell, Pooling
 from gatewise.errors import InvalidConfig
@@ -23,7 +23,7 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 class TrainingConfig(BaseModel):
     """A resolved training configuration."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     preset: Preset = "default"
     cells: tuple[Cell, ...] = Field(("lstm", "gru"), min_length=1, description="the candidates, trained in this order")
@@ -41,11 +41,13 @@ class TrainingConfig(BaseModel):
 
     # Network
     embedding_dim: int = Field(128, ge=1)
+    ngram_buckets: int = Field(0, ge=0, description="rows for hashed character n-grams of tokens; 0 is none")
+    pair_buckets: int = Field(0, ge=0, description="rows for hashed pairs of neighbouring tokens; 0 is none")
     hidden_size: int = Field(128, ge=1)
     num_layers: int = Field(1, ge=1, le=8)
     bidirectional: bool = False
     pooling: tuple[Pooling, ...] = Field(("last",), min_length=1)
-    dense_sizes: tuple[int, ...] = (64,)
+    dense_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (64,)
     embedding_dropout: float = Field(0.0, ge=0, lt=1)
     recurrent_dropout: float = Field(0.0, ge=0, lt=1)
     dense_dropout: float = Field(0.0, ge=0, lt=1)
@@ -70,6 +72,13 @@ class TrainingConfig(BaseModel):
     monitor: Literal["accuracy", "macro_f1", "span_f1"] = Field("accuracy", description="what validation goes by")
     precision: Precision = "32-true"
 
+    @field_validator("cells", "pooling")
+    @classmethod
+    def _names_each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) != len(names):
+            raise ValueError("a name stands twice")
+        return names
+
 
 def check_settings(settings: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Return the user's settings, typed.
@@ -85,7 +94,8 @@ def check_settings(settings: Mapping[str, Any], source: str) -> dict[str, Any]:
         if first["type"] == "extra_forbidden":
             known = ", ".join(sorted(TrainingConfig.model_fields))
             raise InvalidConfig(f"{source}: {name}: no such setting; there are: {known}") from None
-        raise InvalidConfig(f"{source}: {name}: {first['msg']}, got {first['input']!r}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise InvalidConfig(f"{source}: {name}: {message}, got {first['input']!r}") from None
     return {name: getattr(config, name) for name in settings}
 
 

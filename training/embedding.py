@@ -39,7 +39,7 @@ class Forms:
         return forms
 
     def bags(self) -> NDArray[np.int64]:
-        """Rows of the character table for each form, (F, N); `buckets` fills up, and alone stands for the special ones."""
+        """Rows of the character table for each form, (F, N), filled up with `buckets`; padding and unknown have none."""
         spellings = [*self._words[UNKNOWN_ID + 1 :], *self._unknown]
         rows = [np.empty(0, dtype=np.int64)] * (UNKNOWN_ID + 1) + [ngram_rows(s, self.buckets) for s in spellings]
         bags = np.full((len(rows), max(map(len, rows))), self.buckets, dtype=np.int64)
@@ -64,6 +64,7 @@ class TokenEmbedding(nn.Module):
         self.words = nn.Embedding(config.vocab_size, config.embedding_dim)
         self.ngrams = self.pairs = None
         if config.ngram_buckets:
+            self.bags: Tensor
             self.register_buffer("bags", torch.from_numpy(forms.bags()), persistent=False)
             self.ngrams = nn.EmbeddingBag(
                 config.ngram_buckets + 1, config.embedding_dim, mode="mean", padding_idx=config.ngram_buckets

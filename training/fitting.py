@@ -22,14 +22,17 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
 from gatewise.architecture import Cell, ModelConfig
 from gatewise.durable import replace_text
-from training.callbacks import BestWeights, EpochRecord, EpochSeed, Say, weights_of
+from gatewise.errors import InvalidConfig
+from training.callbacks import BestWeights, CheckpointFile, EpochRecord, EpochSeed, Say
 from training.config import TrainingConfig
 from training.data import EncodedDataset, SequenceDataModule
+from training.embedding import Forms
 from training.module import ClassifierModule
 
 _CHECKPOINT, _WEIGHTS, _RECORD = "last.ckpt", "weights.safetensors", "candidate.json"
@@ -81,6 +84,7 @@ def fit(
     train: EncodedDataset,
     valid: EncodedDataset,
     labels: tuple[str, ...],
+    forms: Forms | None,
     folder: Path,
     *,
     say: Say = print,
@@ -93,6 +97,7 @@ def fit(
     """Train one cell, or finish what an earlier, killed run of the same folder began.
 
     Args:
+        forms: what the integers of a text's rows stand for; None for series.
         folder: for the checkpoint while training, and the weights after it.
         resume: whether what stands there is gone on from.
         max_seconds: stop after this time with the best so far.
@@ -107,43 +112,35 @@ def fit(
     best = BestWeights(config.patience)
     data = SequenceDataModule(train, valid, batch_size=config.batch_size, seed=config.seed)
     with _quiet_lightning():
-        trainer = pl.Trainer(
-            accelerator=devices.accelerator,
-            devices=devices.devices if not devices.devices.isdigit() else int(devices.devices),
-            strategy=devices.strategy,
-            num_nodes=devices.num_nodes,
-            max_epochs=config.epochs,
-            max_time=timedelta(seconds=max_seconds) if max_seconds else None,
-            precision=config.precision,
-            gradient_clip_val=config.gradient_clip or None,
-            callbacks=[EpochSeed(config.seed), best, record, _checkpoint(folder)],
-            logger=TensorBoardLogger(folder, name="", version="tensorboard") if tensorboard else False,
-            use_distributed_sampler=False,
-            num_sanity_val_steps=0,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            log_every_n_steps=1,
-        )
+        callbacks = [EpochSeed(config.seed), best, record, _checkpoint(folder)]
+        logger = TensorBoardLogger(folder, name="", version="tensorboard") if tensorboard else False
+        trainer = _trainer(config, devices, max_seconds, callbacks, logger)
         torch.manual_seed(config.seed)
         steps = -(-len(train) // config.batch_size // trainer.world_size) * config.epochs
         module = ClassifierModule(
             model,
             config,
             labels=labels,
+            forms=forms,
             class_weights=class_weights(config.class_weights, train, len(labels)),
             total_steps=max(steps, 2),
         )
         checkpoint = folder / _CHECKPOINT if resume and (folder / _CHECKPOINT).exists() else None
         if checkpoint:
             say(f"  goes on from {checkpoint}")
-        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        try:
+            trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit:
+            # Lightning's answer to Ctrl-C; what it means is for the outermost caller to say.
+            raise KeyboardInterrupt from None
     stopped_by = _stopped_by(trainer, config, best)
     takes_last = config.select == "last" and stopped_by == "epochs"
-    weights = weights_of(module) if takes_last else best.weights
+    if not takes_last:
+        module.model.load_state_dict(best.weights)
     candidate = Candidate(
         cell=model.cell,
         model=model,
-        weights={name: tensor.numpy() for name, tensor in weights.items()},
+        weights=module.model.weights(),
         epochs=record.epochs,
         best_epoch=trainer.current_epoch if takes_last else best.epoch + 1,
         stopped_by=stopped_by,
@@ -152,6 +149,37 @@ def fit(
         _write_finished(folder, candidate)
     trainer.strategy.barrier()
     return candidate
+
+
+def _trainer(
+    config: TrainingConfig,
+    devices: Devices,
+    max_seconds: float | None,
+    callbacks: list[pl.Callback],
+    logger: TensorBoardLogger | bool,
+) -> pl.Trainer:
+    try:
+        return pl.Trainer(
+            accelerator=devices.accelerator,
+            devices=devices.devices if not devices.devices.isdigit() else int(devices.devices),
+            strategy=devices.strategy,
+            num_nodes=devices.num_nodes,
+            max_epochs=config.epochs,
+            max_time=timedelta(seconds=max_seconds) if max_seconds else None,
+            precision=config.precision,
+            gradient_clip_val=config.gradient_clip or None,
+            callbacks=callbacks,
+            plugins=[CheckpointFile()],
+            logger=logger,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            log_every_n_steps=1,
+        )
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        told = " ".join(str(error).split())
+        raise InvalidConfig(f"accelerator, devices, strategy, num_nodes or precision: {told}") from None
 
 
 def class_weights(kind: str, train: EncodedDataset, num_classes: int) -> torch.Tensor | None:

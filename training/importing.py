@@ -18,6 +18,7 @@ from gatewise.architecture import ModelConfig
 from gatewise.artifact import Golden, Manifest, jsonable
 from gatewise.batch import collate
 from gatewise.errors import InvalidConfig
+from gatewise.features import Features, features_of
 from gatewise.store import ModelVersion, Store
 from gatewise.text import PADDING, UNKNOWN, TextEncoder, TextEncoderConfig
 from gatewise.timeseries import TimeSeriesEncoder, TimeSeriesEncoderConfig
@@ -65,6 +66,7 @@ def import_keras_file(
         training={"imported_from": Path(path).name},
     )
     engine = TorchEngine(config, keras.weights, "cpu")
+    features = features_of(encoder, config, keras.weights)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "artifact"
         artifact.save(
@@ -72,7 +74,7 @@ def import_keras_file(
             manifest,
             weights=keras.weights,
             onnx=build(config, keras.weights),
-            golden=[_golden(item, encoder, engine) for item in _items(config, encoder)],
+            golden=[_golden(item, features, engine) for item in _items(config, encoder)],
             tokenizer=encoder.to_json() if isinstance(encoder, TextEncoder) else None,
         )
         return Store().add(target, manifest.name)
@@ -93,7 +95,10 @@ def _text_encoder(config: ModelConfig, vocabulary: str | Path | None) -> TextEnc
             "--vocabulary: the model takes token ids, and a .keras file does not hold the words; give a file with a "
             "token a line in the order of the ids, such as TextVectorization.get_vocabulary() returns"
         )
-    words = Path(vocabulary).read_text(encoding="utf-8").split("\n")
+    try:
+        words = Path(vocabulary).read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"--vocabulary: {vocabulary} cannot be read as UTF-8 text: {error}") from None
     words = words[:-1] if words[-1] == "" else words
     if len(words) > (config.vocab_size or 0):
         raise InvalidConfig(f"--vocabulary: {len(words)} tokens for an Embedding of {config.vocab_size}")
@@ -119,6 +124,6 @@ def _items(config: ModelConfig, encoder: TextEncoder | TimeSeriesEncoder) -> lis
     return drawn if config.task == "step" else [" ".join(tokens) for tokens in drawn]
 
 
-def _golden(item: object, encoder: TextEncoder | TimeSeriesEncoder, engine: TorchEngine) -> Golden:
-    logits = engine.run(collate([encoder.encode(item).inputs]))[0]
+def _golden(item: object, features: Features, engine: TorchEngine) -> Golden:
+    logits = engine.run(collate([features(item, ()).inputs]))[0]
     return Golden(item=jsonable(item), logits=logits.tolist())

@@ -21,15 +21,26 @@ from gatewise import artifact
 from gatewise.architecture import Cell
 from gatewise.durable import replace_text
 from gatewise.predictor import Predictor
-from gatewise.store import ModelVersion, Store
+from gatewise.store import ModelVersion, Store, check_name
 from training.callbacks import Say
 from training.compare import Decision, Measured, choose, measure_candidate
 from training.config import TrainingConfig
 from training.data import EncodedDataset
+from training.embedding import Forms
 from training.evaluation import score
 from training.fitting import Candidate, Devices, fit
 from training.packaging import Packer
-from training.preparing import Encoder, cut, encode, fingerprint, fit_encoder, label_order, model_config
+from training.preparing import (
+    Encoder,
+    check_valid,
+    cut,
+    encode,
+    fingerprint,
+    fit_encoder,
+    label_order,
+    make_forms,
+    model_config,
+)
 from training.readers import ReadOptions
 from training.recipe import Choice, resolve
 from training.runs import Run, folder_of, open_run
@@ -89,6 +100,7 @@ class Prepared:
     choices: list[Choice]
     labels: tuple[str, ...]
     encoder: Encoder
+    forms: Forms | None
     train: EncodedDataset
     valid: EncodedDataset
     fingerprint: str
@@ -113,7 +125,8 @@ def run(options: JobOptions, *, say: Say = print, console: Console | None = None
         _fit_all(options, prepared, folder, say, console)
         raise SystemExit(0)
     with open_run(folder, resume=options.resume) as job:
-        if job.result:
+        # A version that was deleted since is registered again, from what the folder still holds.
+        if job.result and Path(job.result["artifact"]).is_dir():
             say(f"This job has finished before: {prepared.name}:{job.result['version']}")
             return _restored(prepared.name, job.result)
         candidates = _fit_all(options, prepared, folder, say, console)
@@ -131,10 +144,13 @@ def default_name(data: str) -> str:
 
 
 def _prepare(options: JobOptions, say: Say) -> Prepared:
+    name = options.name or default_name(options.data)
+    check_name(name)
     say(f"Reading {options.data}")
     seed = int(options.settings.get("seed", 0))
     splits = read_splits(options.data, valid=options.valid, test=options.test, options=options.reading, seed=seed)
     labels = label_order(splits.train)
+    check_valid(splits.valid, labels)
     rows = ", ".join(f"{len(part)} {name}" for name, part in _parts(splits))
     say(f"  {splits.train.kind}, one label for each {splits.train.task}: {rows} rows, {len(labels)} classes")
     for note in splits.notes:
@@ -144,15 +160,17 @@ def _prepare(options: JobOptions, say: Say) -> Prepared:
     for choice in choices:
         say(f"  {choice.name} = {_shown(choice.value)}  ({choice.reason})")
     encoder = fit_encoder(splits.train, config)
+    forms = make_forms(encoder, config)
     return Prepared(
-        name=options.name or default_name(options.data),
+        name=name,
         splits=splits,
         config=config,
         choices=choices,
         labels=labels,
         encoder=encoder,
-        train=cut(encode(splits.train, encoder, labels), config.window),
-        valid=encode(splits.valid, encoder, labels),
+        forms=forms,
+        train=cut(encode(splits.train, encoder, labels, forms), config.window),
+        valid=encode(splits.valid, encoder, labels, forms),
         fingerprint=fingerprint(config, splits),
     )
 
@@ -172,6 +190,7 @@ def _fit_all(
             prepared.train,
             prepared.valid,
             prepared.labels,
+            prepared.forms,
             folder / cell,
             say=say,
             resume=options.resume,
@@ -268,7 +287,7 @@ def _restored(name: str, result: dict[str, Any]) -> JobResult:
 
 
 def _data_card(prepared: Prepared) -> dict[str, Any]:
-    """The manifest's account of the data. Files by name alone: the service shows it, and folders are no one's business."""
+    """The manifest's account of the data. Files by name alone: the service shows it, and folders are nobody's."""
     splits = prepared.splits
     folders = {str(Path(part.source).parent) for _, part in _parts(splits)} - {"."}
     notes = splits.notes

@@ -5,27 +5,50 @@ B batch, T timesteps, K classes.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gatewise.architecture import ModelConfig
+from gatewise.errors import InvalidConfig
 from gatewise.model import SequenceClassifier
-from gatewise.text import UNKNOWN_ID
 from training.config import TrainingConfig
 from training.data import IGNORED, TrainingBatch
+from training.embedding import Forms, TokenEmbedding
 from training.metrics import classification, span_f1
 
 
+class Network(nn.Module):
+    """What is trained: for text an embedding, and the classifier that serves."""
+
+    def __init__(self, config: ModelConfig, forms: Forms | None, word_dropout: float) -> None:
+        super().__init__()
+        self.embedding = TokenEmbedding(config, forms, word_dropout) if forms else None
+        self.classifier = SequenceClassifier(config)
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """Classify forms (B, T) or readings (B, T, C); logits (B, K) or (B, T, K)."""
+        logits: Tensor = self.classifier(self.embedding(inputs) if self.embedding else inputs, lengths)
+        return logits
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """The weights that serve, by the names of `gatewise.architecture`."""
+        own = {name: tensor.detach().cpu().numpy() for name, tensor in self.classifier.state_dict().items()}
+        return own | (self.embedding.fold() if self.embedding else {})
+
+
 class ClassifierModule(pl.LightningModule):
-    """`SequenceClassifier` with a loss, an optimizer and validation figures.
+    """`Network` with a loss, an optimizer and validation figures.
 
     Args:
         labels: K names, in the order of the logits.
+        forms: what the integers of a text's rows stand for; None for series.
         class_weights: (K,), or None where all weigh the same.
         total_steps: optimizer steps of the whole run, which the one-cycle schedule spans.
     """
@@ -36,6 +59,7 @@ class ClassifierModule(pl.LightningModule):
         config: TrainingConfig,
         *,
         labels: tuple[str, ...],
+        forms: Forms | None,
         class_weights: Tensor | None,
         total_steps: int,
     ) -> None:
@@ -43,8 +67,8 @@ class ClassifierModule(pl.LightningModule):
         self.config = config
         self.labels = labels
         self.total_steps = total_steps
-        self.model = SequenceClassifier(model)
-        _set_update_gate_bias(self.model, config.update_gate_bias)
+        self.model = Network(model, forms, config.word_dropout)
+        _set_update_gate_bias(self.model.classifier, config.update_gate_bias)
         self.register_buffer("class_weights", class_weights, persistent=False)
         self._loss_sum: Tensor | float = 0.0
         self._loss_count = 0
@@ -54,11 +78,7 @@ class ClassifierModule(pl.LightningModule):
     def training_step(self, batch: TrainingBatch, batch_index: int) -> Tensor:
         """Return the mean cross-entropy of a batch."""
         inputs, lengths, labels = batch
-        if self.config.word_dropout and self.model.config.kind == "text":
-            inputs = inputs.masked_fill(
-                torch.rand_like(inputs, dtype=torch.float) < self.config.word_dropout, UNKNOWN_ID
-            )
-        if self.config.input_noise and self.model.config.kind == "series":
+        if self.config.input_noise and self.model.embedding is None:
             inputs = inputs + self.config.input_noise * torch.randn_like(inputs)
         loss = self._loss(self.model(inputs, lengths), labels, self.config.label_smoothing)
         # Summed on the device and read once an epoch: self.log at each step would cost 14% of it.
@@ -84,6 +104,11 @@ class ClassifierModule(pl.LightningModule):
         known = truth != IGNORED
         probabilities = logits[known].double().softmax(dim=1).numpy()
         metrics = classification([self.labels[k] for k in truth[known]], probabilities, self.labels)
+        if not math.isfinite(metrics["log_loss"]):
+            raise InvalidConfig(
+                f"learning_rate: with {self.config.learning_rate:g} training diverged: in epoch "
+                f"{self.current_epoch + 1} the logits are not finite; give a lower one"
+            )
         if self.config.monitor == "span_f1":
             metrics["span_f1"] = self._span_f1()
         self._valid = []
@@ -91,15 +116,18 @@ class ClassifierModule(pl.LightningModule):
         self.valid_rank = (metrics[self.config.monitor], -metrics["log_loss"])
         figures = {"train_loss": float(self._loss_sum) / max(self._loss_count, 1)}
         self._loss_sum, self._loss_count = 0.0, 0
-        self.log_dict(figures | {f"valid_{name}": value for name, value in metrics.items()})
+        # Every device has the same validation figures; the train loss is the mean of theirs.
+        self.log_dict(figures | {f"valid_{name}": value for name, value in metrics.items()}, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        """Adam or AdamW, fused where the device has it, with the schedule of the configuration."""
+        """Adam or AdamW, fused where Lightning allows it, with the schedule of the configuration."""
         config = self.config
+        # In mixed precision a fused optimizer unscales gradients itself, and Lightning will not clip them before that.
+        fused = config.precision == "32-true" or not config.gradient_clip
         betas = (0.9, 0.98) if config.optimizer == "adamw" else (0.9, 0.999)
         kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         optimizer: Optimizer = kind(
-            self.model.parameters(), lr=config.learning_rate, betas=betas, weight_decay=config.weight_decay, fused=True
+            self.model.parameters(), lr=config.learning_rate, betas=betas, weight_decay=config.weight_decay, fused=fused
         )
         if config.schedule == "constant":
             return optimizer

@@ -18,6 +18,7 @@ from gatewise import artifact
 from gatewise.architecture import ModelConfig
 from gatewise.artifact import Golden, Manifest, jsonable
 from gatewise.batch import collate
+from gatewise.features import features_of
 from gatewise.text import TextEncoder
 from gatewise.torch_engine import TorchEngine
 from training.calibration import fit_temperature
@@ -50,7 +51,7 @@ class Packer:
     def pack(self, folder: Path, model: ModelConfig, weights: dict[str, NDArray[np.float32]]) -> Path:
         """Write a candidate's artifact to `folder`, in place of what a killed job may have left there."""
         shutil.rmtree(folder, ignore_errors=True)
-        logits = _logits(TorchEngine(model, weights, "cpu"), self.encoded_valid, per_step=model.task == "step")
+        logits = self._logits(model, weights)
         manifest = Manifest(
             gatewise_version=gatewise.__version__,
             name=self.name,
@@ -71,23 +72,24 @@ class Packer:
         )
         return folder
 
+    def _logits(self, model: ModelConfig, weights: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Logits of each validation row, (K,) or (T, K), by torch on the features that serve."""
+        engine = TorchEngine(model, weights, "cpu")
+        features = features_of(self.encoder, model, weights)
+        order = np.argsort(self.encoded_valid.lengths, kind="stable")
+        results: dict[int, NDArray[np.float32]] = {}
+        for start in range(0, len(order), _BATCH):
+            indices = order[start : start + _BATCH]
+            batch = collate([features(self.valid.items[i], ()).inputs for i in indices])
+            for i, length, row in zip(indices, batch.lengths, engine.run(batch), strict=True):
+                results[int(i)] = row[:length] if model.task == "step" else row
+        return [results[i] for i in range(len(order))]
+
     def _golden_rows(self) -> list[int]:
         """Rows from the shortest to the longest."""
         order = np.argsort(self.encoded_valid.lengths, kind="stable")
         places = np.linspace(0, len(order) - 1, min(_GOLDEN_ITEMS, len(order))).round().astype(int)
         return [int(i) for i in order[np.unique(places)]]
-
-
-def _logits(engine: TorchEngine, rows: EncodedDataset, *, per_step: bool) -> list[NDArray[np.float32]]:
-    """Logits of each row, (K,) or (T, K)."""
-    order = np.argsort(rows.lengths, kind="stable")
-    results: dict[int, NDArray[np.float32]] = {}
-    for start in range(0, len(order), _BATCH):
-        indices = order[start : start + _BATCH]
-        batch = collate([rows.inputs[i] for i in indices])
-        for i, length, row in zip(indices, batch.lengths, engine.run(batch), strict=True):
-            results[int(i)] = row[:length] if per_step else row
-    return [results[i] for i in range(len(order))]
 
 
 def _temperature(logits: list[NDArray[np.float32]], rows: EncodedDataset) -> float:

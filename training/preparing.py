@@ -22,6 +22,7 @@ from gatewise.timeseries import TimeSeriesEncoder
 from training.config import TrainingConfig
 from training.data import IGNORED, EncodedDataset
 from training.dataset import Dataset
+from training.embedding import Forms
 from training.evaluation import refused
 from training.splits import Splits
 
@@ -47,6 +48,17 @@ def label_order(train: Dataset) -> tuple[str, ...]:
     return tuple(sorted(labels))
 
 
+def check_valid(valid: Dataset, labels: tuple[str, ...]) -> None:
+    """Raise InvalidData where no label of the validation split stands in train: nothing can be measured on it."""
+    known = frozenset(labels)
+    if not any(row & known for row in valid.label_sets()):
+        raise InvalidData(
+            f"none of its labels stands in train, which has {', '.join(map(repr, labels[:10]))}",
+            path=valid.source,
+            mend="Give rows of the same classes, or name the label column",
+        )
+
+
 def fit_encoder(train: Dataset, config: TrainingConfig) -> Encoder:
     """Fit the encoder that the configuration asks for on the train split."""
     if train.kind == "text":
@@ -65,6 +77,11 @@ def fit_encoder(train: Dataset, config: TrainingConfig) -> Encoder:
     )
 
 
+def make_forms(encoder: Encoder, config: TrainingConfig) -> Forms | None:
+    """The numbering of a text job's spellings; None for series."""
+    return Forms(encoder.words(), config.ngram_buckets) if isinstance(encoder, TextEncoder) else None
+
+
 def model_config(config: TrainingConfig, encoder: Encoder, cell: Cell, num_classes: int, data: Dataset) -> ModelConfig:
     """The network of a configuration, for what the encoder gives and the labels ask."""
     shared = config.model_dump(include=ModelConfig.model_fields.keys() & TrainingConfig.model_fields.keys())
@@ -75,7 +92,7 @@ def model_config(config: TrainingConfig, encoder: Encoder, cell: Cell, num_class
     return ModelConfig(**shared, kind=data.kind, task=data.task, cell=cell, num_classes=num_classes)
 
 
-def encode(data: Dataset, encoder: Encoder, labels: tuple[str, ...]) -> EncodedDataset:
+def encode(data: Dataset, encoder: Encoder, labels: tuple[str, ...], forms: Forms | None) -> EncodedDataset:
     """Encode every row; a label that training never saw becomes one that no loss counts.
 
     Raises:
@@ -84,12 +101,19 @@ def encode(data: Dataset, encoder: Encoder, labels: tuple[str, ...]) -> EncodedD
     assert data.labels is not None
     index = {label: k for k, label in enumerate(labels)}
     try:
-        inputs = encoder.encode_many(data.items)
+        inputs = _inputs(data, encoder, forms)
     except InvalidSequence as error:
         raise refused(data, int(error.loc[0]), error) from None
     if data.task == "sequence":
         return EncodedDataset(inputs, [index.get(label, IGNORED) for label in data.labels])
     return EncodedDataset(inputs, [np.array([index.get(label, IGNORED) for label in row]) for row in data.labels])
+
+
+def _inputs(data: Dataset, encoder: Encoder, forms: Forms | None) -> list[NDArray[Any]]:
+    if isinstance(encoder, TimeSeriesEncoder):
+        return encoder.encode_many(data.items)
+    assert forms is not None
+    return [forms.number(text) for text in encoder.encode_many(data.items)]
 
 
 def cut(rows: EncodedDataset, window: int) -> EncodedDataset:

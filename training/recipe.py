@@ -90,6 +90,7 @@ def _text(statistics: Statistics) -> list[Choice]:
         level,
         Choice("lowercase", statistics.task == "sequence", "capitals matter to tags, little to a whole text"),
         Choice("vocab_size", vocabulary, f"for {level.value}"),
+        *_hashed(statistics, level.value),
         Choice("max_length", *_max_length(statistics)),
         Choice("keep", "head_tail", "long texts tell most at their beginning and end"),
         Choice("hidden_size", 128, "wide enough for words"),
@@ -101,6 +102,16 @@ def _text(statistics: Statistics) -> list[Choice]:
         Choice("batch_size", batch, f"{rows} rows"),
         Choice("epochs", _text_epochs(rows, batch), f"{rows} rows"),
     ]
+
+
+def _hashed(statistics: Statistics, level: str) -> list[Choice]:
+    choices = []
+    if level in ("words", "tokens"):
+        why = f"{statistics.unknown_share:.0%} of words are new: their spelling still tells something"
+        choices.append(Choice("ngram_buckets", 32_768, why))
+    if statistics.task == "sequence":
+        choices.append(Choice("pair_buckets", 32_768, "which two tokens stand together tells much of a text"))
+    return choices
 
 
 def _series(statistics: Statistics) -> list[Choice]:

@@ -58,6 +58,8 @@ def write_predictions(pieces: Iterator[list[Row]], predictor: Predictor, output:
     path = Path(output)
     if path.suffix not in _SUFFIXES:
         raise InvalidConfig(f"--output: {output} does not end in one of {', '.join(_SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise InvalidConfig(f"--output: there is no folder {path.parent}")
     with _whole_file(path) as staged:
         if path.suffix == ".parquet":
             return _write_parquet(pieces, staged, predictor)

@@ -98,7 +98,8 @@ def test_neither_padding_nor_batch_mates_change_logits(
 
 @pytest.mark.parametrize("head", HEADS)
 def test_what_stands_in_the_padding_reaches_neither_logits_nor_gradients(head: str) -> None:
-    config = config_of("series", "gru", head, num_layers=2, bidirectional=True)
+    # Without dense layers, whose relu might stop the gradient of a whole sequence.
+    config = config_of("series", "gru", head, num_layers=2, bidirectional=True, dense_sizes=())
     model = network(config, weights_of(config))
     batch = collate([inputs_of(config, length) for length in LENGTHS])
     lengths = torch.from_numpy(batch.lengths)
@@ -111,7 +112,7 @@ def test_what_stands_in_the_padding_reaches_neither_logits_nor_gradients(head: s
     assert inputs.grad is not None
     gradient = inputs.grad.numpy()
     assert not gradient[~batch.mask].any()
-    assert gradient[batch.mask].any(axis=1).all() == (head != "max")
+    assert gradient[batch.mask].all()
 
 
 @pytest.mark.parametrize("kind", ["text", "series"])

@@ -22,7 +22,7 @@ def _one_thread() -> None:
 
 
 @pytest.mark.parametrize("kind", ["text", "series"])
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", ["last", "all", "step"])
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
@@ -42,12 +42,11 @@ def test_the_graph_answers_as_torch_does(kind: str, head: str, num_layers: int, 
 
 @pytest.mark.parametrize("kind", ["text", "series"])
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("num_layers", [1, 3])
 @pytest.mark.parametrize("cell", CELLS)
-def test_the_graph_answers_as_the_reference_computes(kind: str, head: str, num_layers: int, cell: str) -> None:
-    config = config_of(kind, cell, head, num_layers=num_layers, bidirectional=True)
+def test_the_graph_answers_as_the_reference_computes(kind: str, head: str, cell: str) -> None:
+    config = config_of(kind, cell, head, bidirectional=True)
     weights = weights_of(config, seed=1)
-    sequences = [inputs_of(config, length, seed=1) for length in LENGTHS if length <= 64 or num_layers == 1]
+    sequences = [inputs_of(config, length, seed=1) for length in LENGTHS]
     logits = OnnxEngine(build(config, weights)).run(collate(sequences))
     for row, sequence in zip(logits, sequences, strict=True):
         real = row[: len(sequence)] if head == "step" else row

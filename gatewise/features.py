@@ -1,0 +1,30 @@
+"""Raw items to what the network reads, text and series alike: (T, F) float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from gatewise.architecture import ModelConfig
+from gatewise.batch import Encoded
+from gatewise.embedding import TokenEmbedder
+from gatewise.errors import Loc
+from gatewise.schema import FloatArray
+from gatewise.text import TextEncoder
+from gatewise.timeseries import TimeSeriesEncoder
+
+Features = Callable[[object, Loc], Encoded]
+
+
+def features_of(
+    encoder: TextEncoder | TimeSeriesEncoder, config: ModelConfig, weights: Mapping[str, FloatArray]
+) -> Features:
+    """Return the function from a raw item and its place to its features; it raises InvalidSequence."""
+    if isinstance(encoder, TimeSeriesEncoder):
+        return encoder.encode
+    embedder = TokenEmbedder(config, weights)
+
+    def embed(item: object, loc: Loc = ()) -> Encoded:
+        text = encoder.encode(item, loc)
+        return Encoded(embedder.embed(text.ids, text.unknown), text.tokens, text.truncated)
+
+    return embed

@@ -1,0 +1,207 @@
+"""Text to ids: every script, every odd token, every cut, against vocabularies and cuts worked out by hand."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatewise.errors import InvalidSequence
+from gatewise.text import Keep, Level, TextEncoder, TextEncoderConfig
+
+LEVELS: tuple[Level, ...] = ("words", "characters", "subwords")
+CORPUS = ["the cat sat on the mat", "The dog ate the cat .", "日本語 の text", "ภาษาไทย is Thai", "naïve café"]
+ODD = {
+    "empty": "",
+    "spaces": "  \t ",
+    "lines": "\n\r\n",
+    "unknown": "zyx qqq",
+    "emoji": "😀 👩‍👩‍👧 🇫🇷",
+    "chinese": "你好世界",
+    "japanese": "日本語のテキスト",
+    "thai": "ภาษาไทย",
+    "hebrew": "שלום עולם",
+    "arabic": "مرحبا بالعالم",
+    "combining": "cafe\u0301 n\u0303 \u0301",
+    "control": "the\x00cat\x1b\u200b\ufeffmat",
+    "turkish": "İstanbul ıİ ß ŉ",
+    "special": "[PAD] [UNK] [pad]",
+    "long": "the " * 3000,
+    "astral": "𝕋𝕙𝕖 𓀀",
+}
+
+
+def fitted(level: Level, **fields: object) -> TextEncoder:
+    config = TextEncoderConfig.model_validate({"level": level, **fields})
+    items = [text.split() for text in CORPUS] if level == "tokens" else CORPUS
+    return TextEncoder.fit(items, config, min_count=1)
+
+
+ENCODERS = {level: fitted(level, max_length=64) for level in (*LEVELS, "tokens")}
+
+
+def words(encoder: TextEncoder, item: object) -> list[str]:
+    names = {i: token for token, i in encoder.tokenizer.get_vocab().items()}
+    return [names[i] for i in encoder.encode(item).inputs.tolist()]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", ODD)
+def test_every_text_has_the_same_ids_alone_in_a_list_and_after_json(level: Level, name: str) -> None:
+    encoder, text = ENCODERS[level], ODD[name]
+    again = TextEncoder.from_json(encoder.config, encoder.to_json())
+    alone = encoder.encode(text)
+    many = encoder.encode_many(["the cat", text, "x"])[1]
+    assert alone.inputs.dtype == many.dtype == np.int64
+    assert alone.inputs.tolist() == many.tolist() == again.encode(text).inputs.tolist()
+    assert 1 <= len(alone.inputs) <= 64
+    assert 0 <= alone.inputs.min() <= alone.inputs.max() < encoder.vocab_size
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
+def test_any_text_has_ids_of_the_vocabulary(text: str) -> None:
+    for level in LEVELS:
+        encoder = ENCODERS[level]
+        ids = encoder.encode(text).inputs
+        assert len(ids) >= 1
+        assert ids.max() < encoder.vocab_size
+        np.testing.assert_array_equal(ids, encoder.encode_many([text])[0])
+        # One form of a text is as good as another: what a keyboard composes is what a file holds apart.
+        np.testing.assert_array_equal(ids, encoder.encode(unicodedata.normalize("NFD", text)).inputs)
+
+
+@pytest.mark.parametrize("level", ["words", "characters"])
+def test_a_text_without_a_token_is_one_unknown_token(level: Level) -> None:
+    assert ENCODERS[level].encode("").inputs.tolist() == [1]
+    assert ENCODERS["words"].encode(" \n").inputs.tolist() == [1]
+    assert ENCODERS["words"].encode("zyx").inputs.tolist() == [1]
+
+
+def test_words_are_split_by_script_and_punctuation() -> None:
+    encoder = TextEncoder.fit(
+        ["don't stop_it 3.5 日本の text ภาษาไทย cafe\u0301"], TextEncoderConfig(level="words"), min_count=1
+    )
+    text = "Don't STOP_IT 3.5 日本のtext ภาษาไทย café"
+    expected = ["don", "'", "t", "stop_it", "3", ".", "5", "日", "本", "の", "text", "ภาษาไทย", "café"]
+    assert words(encoder, text) == expected
+
+
+def test_characters_are_tokens_with_their_spaces() -> None:
+    assert words(ENCODERS["characters"], "A Cat") == ["a", " ", "c", "a", "t"]
+
+
+def test_subwords_join_to_the_text_again() -> None:
+    assert "".join(words(ENCODERS["subwords"], "the cat ate")).replace("▁", " ") == " the cat ate"
+
+
+def test_lower_casing_is_the_models_own_choice() -> None:
+    kept = fitted("words", lowercase=False)
+    assert words(kept, "The THE the") == ["The", "[UNK]", "the"]
+    assert words(ENCODERS["words"], "The THE the") == ["the", "the", "the"]
+
+
+def test_the_vocabulary_holds_what_was_seen_often_enough_and_the_commonest_of_it() -> None:
+    texts = ["a a a b b c", "a c d"]  # a 4, b 2, c 2, d 1
+    config = TextEncoderConfig(level="words")
+    assert TextEncoder.fit(texts, config, min_count=1).tokenizer.get_vocab() == {
+        "[PAD]": 0, "[UNK]": 1, "a": 2, "b": 3, "c": 4, "d": 5,
+    }  # fmt: skip
+    assert words(TextEncoder.fit(texts, config, min_count=2), "a b c d") == ["a", "b", "c", "[UNK]"]
+    assert words(TextEncoder.fit(texts, config, min_count=3), "a b c d") == ["a", "[UNK]", "[UNK]", "[UNK]"]
+    small = TextEncoder.fit(texts, config, min_count=1, vocab_size=3)
+    assert small.vocab_size == 3
+    assert words(small, "a b") == ["a", "[UNK]"]
+
+
+@pytest.mark.parametrize("level", [*LEVELS, "tokens"])
+def test_fitting_twice_gives_the_same_vocabulary(level: Level) -> None:
+    assert fitted(level).to_json() == fitted(level).to_json()
+
+
+@pytest.mark.parametrize(
+    ("keep", "max_length", "expected"),
+    [
+        ("head", 4, "a b c d"),
+        ("tail", 4, "d e f g"),
+        ("head_tail", 4, "a b f g"),
+        ("head_tail", 5, "a b c f g"),
+        ("head", 2, "a b"),
+        ("tail", 2, "f g"),
+        ("head", 7, "a b c d e f g"),
+    ],
+)
+def test_a_long_text_keeps_the_end_that_the_model_was_made_for(keep: Keep, max_length: int, expected: str) -> None:
+    text = "a b c d e f g"
+    config = TextEncoderConfig(level="words", max_length=max_length, keep=keep)
+    encoder = TextEncoder.fit([text], config, min_count=1)
+    assert " ".join(words(encoder, text)) == expected
+    assert encoder.encode(text).truncated == (max_length < 7)
+    np.testing.assert_array_equal(encoder.encode_many([text])[0], encoder.encode(text).inputs)
+
+
+@pytest.mark.parametrize(("keep", "expected"), [("head", "a b c"), ("tail", "e f g"), ("head_tail", "a b g")])
+def test_ten_megabytes_are_read_as_their_ends_alone(keep: Keep, expected: str) -> None:
+    config = TextEncoderConfig(level="words", max_length=3, keep=keep)
+    encoder = TextEncoder.fit(["a b c d e f g"], config, min_count=1)
+    text = "a b c " + "d " * 5_000_000 + "e f g"
+    encoded = encoder.encode(text)
+    assert encoded.truncated
+    assert " ".join(words(encoder, text)) == expected
+
+
+def test_a_text_of_more_characters_than_are_read_is_called_truncated() -> None:
+    encoder = TextEncoder.fit(["a b"], TextEncoderConfig(level="words", max_length=2), min_count=1)
+    encoded = encoder.encode("x" * 1000 + " a")
+    assert encoded.inputs.tolist() == [1]
+    assert encoded.truncated
+
+
+def test_tokens_keep_one_id_for_each_whatever_they_are() -> None:
+    encoder = ENCODERS["tokens"]
+    tokens = ["The", "", " ", "cat sat", "日本語", "cat", "\x00", "CAT"]
+    encoded = encoder.encode(tokens)
+    assert encoded.tokens == tokens
+    assert words(encoder, tokens) == ["the", "[UNK]", "[UNK]", "[UNK]", "日本語", "cat", "[UNK]", "cat"]
+    np.testing.assert_array_equal(encoder.encode_many([tokens])[0], encoded.inputs)
+    assert encoder.encode("The cat").inputs.tolist() == encoder.encode(["The", "cat"]).inputs.tolist()
+
+
+def test_tokens_with_spaces_in_them_are_learned_whole() -> None:
+    config = TextEncoderConfig(level="tokens")
+    encoder = TextEncoder.fit([["New York", " ", "New York"]], config, min_count=1)
+    assert words(encoder, ["new york", "New", " "]) == ["new york", "[UNK]", " "]
+
+
+def test_tokens_are_never_cut_for_each_has_a_label() -> None:
+    encoder = fitted("tokens", max_length=2)
+    encoded = encoder.encode(["the"] * 500)
+    assert len(encoded.inputs) == 500
+    assert not encoded.truncated
+
+
+@pytest.mark.parametrize("token", ["J\u030c", "İ", "ΑΣ", "É", "E\u0301", "ǅ", "T\u0308a", "ẞ"])
+def test_a_token_seen_in_training_is_known_whatever_its_letters(token: str) -> None:
+    encoder = TextEncoder.fit([[token, "x"]], TextEncoderConfig(level="tokens"), min_count=1)
+    assert encoder.encode([token]).inputs.tolist() != [1]
+    again = TextEncoder.from_json(encoder.config, encoder.to_json())
+    assert again.encode([token]).inputs.tolist() == encoder.encode([token]).inputs.tolist()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("item", ["\ud800", None, 5, ["a"], b"a"])
+def test_what_is_not_text_is_refused_with_its_place(level: Level, item: object) -> None:
+    with pytest.raises(InvalidSequence) as caught:
+        ENCODERS[level].encode(item, (4,))
+    assert caught.value.loc == (4,)
+    with pytest.raises(InvalidSequence) as caught:
+        ENCODERS[level].encode_many(["fine", item])
+    assert caught.value.loc == (1,)
+
+
+def test_a_token_that_is_not_text_is_refused_with_its_place() -> None:
+    with pytest.raises(InvalidSequence) as caught:
+        ENCODERS["tokens"].encode_many([["a"], ["a", "b", None]])
+    assert caught.value.loc == (1, 2)
