@@ -68,7 +68,8 @@ class Manifest(BaseModel):
         digest: SHA-256 of this manifest without this field; it names the artifact.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # JSON has no NaN: a manifest that holds one could not be read again.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     schema_version: int = SCHEMA_VERSION
     gatewise_version: str
@@ -177,9 +178,11 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         raw = orjson.loads(data)
         version = raw["schema_version"]
+        if not isinstance(version, int):
+            raise TypeError
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise ArtifactCorrupt(f"{path}: not a Gatewise manifest; restore the folder from where it came") from None
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
+    if version > SCHEMA_VERSION:
         raise ArtifactTooNew(
             f"{path}: schema_version {version}, and this Gatewise reads up to {SCHEMA_VERSION}; upgrade gatewise"
         )

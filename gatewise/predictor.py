@@ -184,9 +184,7 @@ class Predictor:
         for number, (pair, result) in enumerate(zip(golden, results, strict=True)):
             if isinstance(result, InvalidSequence):
                 raise GoldenMismatch(f"golden item {number} is refused: {result.message}; restore or retrain the model")
-            expected = np.array(pair.logits, dtype=np.float32)
-            logits = result[1]
-            difference = float(np.abs(logits - expected).max()) if logits.shape == expected.shape else np.inf
+            difference = _difference(result[1], pair.logits)
             # The comparison is written so that a NaN fails it.
             if not difference <= self.manifest.golden_tolerance:
                 raise GoldenMismatch(
@@ -200,3 +198,12 @@ class Predictor:
             return self.encode(item, loc)
         except InvalidSequence as error:
             return error
+
+
+def _difference(logits: FloatArray, golden: list[Any]) -> float:
+    """Largest difference of a logit; infinite where the golden ones are not an array of this shape."""
+    try:
+        expected = np.array(golden, dtype=np.float32)
+    except (TypeError, ValueError):
+        return np.inf
+    return float(np.abs(logits - expected).max()) if logits.shape == expected.shape else np.inf

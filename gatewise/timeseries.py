@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from gatewise.batch import Encoded
-from gatewise.errors import Loc
+from gatewise.errors import InvalidSequence, Loc
 from gatewise.schema import FloatArray, parse_series
+
+# Deviations from the mean. Farther out the network's sums may overflow, and each engine makes something else of that.
+_FARTHEST = 1e30
 
 
 class TimeSeriesEncoderConfig(BaseModel):
@@ -92,16 +95,29 @@ class TimeSeriesEncoder:
             InvalidSequence: it is not readings of the model's channels, with its place.
         """
         values = parse_series(item, len(self.config.channels), allow_missing=self.config.allow_missing, loc=loc)
-        limit = self.config.max_length
-        if limit is None or len(values) <= limit:
-            return Encoded(self._features(values))
-        return Encoded(
-            self._features(values[:limit] if self.config.keep == "head" else values[-limit:]), truncated=True
-        )
+        kept = self._kept(len(values))
+        features = self._features(values[kept])
+        self._check_range(features, kept.start, loc)
+        return Encoded(features, truncated=len(features) < len(values))
 
     def encode_many(self, items: Sequence[Any]) -> list[NDArray[np.float32]]:
         """Encode items that `encode` would accept."""
         return [self.encode(item, (i,)).inputs for i, item in enumerate(items)]
+
+    def _kept(self, length: int) -> slice:
+        limit = self.config.max_length
+        if limit is None or length <= limit:
+            return slice(0, length)
+        return slice(0, limit) if self.config.keep == "head" else slice(length - limit, length)
+
+    def _check_range(self, features: FloatArray, start: int, loc: Loc) -> None:
+        far = np.abs(features) > _FARTHEST
+        if not far.any():
+            return
+        C = len(self.config.channels)
+        t, feature = (int(i) for i in np.argwhere(far)[0])
+        place = (start + t,) if C == 1 else (start + t, feature % C)
+        raise InvalidSequence("is too far from every reading of the training data", loc=(*loc, *place))
 
     def _features(self, values: FloatArray) -> FloatArray:
         filled = (
@@ -112,7 +128,7 @@ class TimeSeriesEncoder:
             parts.append(np.diff(filled, axis=0, prepend=filled[:1]) / self._difference_scale)
         if self.config.allow_missing:
             parts.append(np.isnan(values).astype(np.float64))
-        # A reading near the end of float32's range may leave it here; the predictor refuses what comes of it.
+        # A reading near the end of float32's range may leave it here; `encode` refuses it.
         with np.errstate(over="ignore"):
             return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
 

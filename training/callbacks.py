@@ -26,9 +26,14 @@ class EpochSeed(pl.Callback):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Seed."""
-        torch.manual_seed((self.seed * 1_000_003 + trainer.current_epoch) * 1_009 + trainer.global_rank)
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed at the epoch's first batch."""
+        # Not at the epoch's start: the data loader draws a number when it begins, which is before that in a resumed
+        # run's first epoch and after it in every later one.
+        if batch_idx == 0:
+            torch.manual_seed((self.seed * 1_000_003 + trainer.current_epoch) * 1_009 + trainer.global_rank)
 
 
 class BestWeights(pl.Callback):

@@ -39,7 +39,7 @@ class Forms:
         return forms
 
     def bags(self) -> NDArray[np.int64]:
-        """Rows of the character table for each form, (F, N), filled up with `buckets`; padding and unknown have none."""
+        """Rows of the character table for each form, (F, N), filled up with `buckets`; none for padding and unknown."""
         spellings = [*self._words[UNKNOWN_ID + 1 :], *self._unknown]
         rows = [np.empty(0, dtype=np.int64)] * (UNKNOWN_ID + 1) + [ngram_rows(s, self.buckets) for s in spellings]
         bags = np.full((len(rows), max(map(len, rows))), self.buckets, dtype=np.int64)

@@ -287,7 +287,7 @@ def _restored(name: str, result: dict[str, Any]) -> JobResult:
 
 
 def _data_card(prepared: Prepared) -> dict[str, Any]:
-    """The manifest's account of the data. Files by name alone: the service shows it, and folders are nobody's."""
+    """The manifest's account of the data. Files by name alone: the service shows it, and folders are private."""
     splits = prepared.splits
     folders = {str(Path(part.source).parent) for _, part in _parts(splits)} - {"."}
     notes = splits.notes

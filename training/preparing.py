@@ -132,6 +132,7 @@ def fingerprint(config: TrainingConfig, splits: Splits) -> str:
     """SHA-256 of the configuration and of every item and label: equal fingerprints train equal models."""
     digest = hashlib.sha256(orjson.dumps(config.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS))
     for part in (splits.train, splits.valid, splits.test):
+        digest.update(orjson.dumps([len(part), part.channels] if part else None))
         if part is None:
             continue
         for item, label in zip(part.items, part.labels or (), strict=True):

@@ -94,8 +94,11 @@ def _uppercase_share(rows: Sequence[list[str]]) -> float:
 def _roughness(items: Sequence[Any]) -> float:
     readings = np.concatenate(items)
     differences = np.concatenate([np.diff(item, axis=0) for item in items])
+    # A channel without two readings side by side says nothing.
+    seen = np.isfinite(differences).any(axis=0)
+    readings, differences = readings[:, seen], differences[:, seen]
     deviation = np.nanstd(readings, axis=0)
     moving = deviation > 0
-    if not moving.any() or not len(differences):
+    if not moving.any():
         return 0.0
     return float(np.median(np.nanstd(differences, axis=0)[moving] / deviation[moving]))

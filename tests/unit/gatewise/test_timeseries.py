@@ -157,6 +157,29 @@ def test_the_encoder_is_the_same_after_json_and_leaves_its_items_alone() -> None
         np.testing.assert_array_equal(item, same)
 
 
-def test_a_reading_that_standardization_takes_out_of_range_is_not_a_warning() -> None:
-    encoder = TimeSeriesEncoder(TimeSeriesEncoderConfig(channels=("a",), mean=(0.0,), scale=(1e-3,)))
-    assert np.isinf(features(encoder, [3e38])).all()
+@pytest.mark.parametrize(
+    ("item", "place"),
+    [
+        ([[0, 1], [3e38, 1]], [1, 0]),
+        ([[0, 1], [1, -3e38]], [1, 1]),
+        ([[0, 1], [0, 0], [0, 0], [0, 0], [1, 3e38]], [4, 1]),
+    ],
+)
+def test_a_reading_too_large_for_the_network_is_refused_with_its_place(item: Any, place: list[int]) -> None:
+    config = TimeSeriesEncoderConfig(
+        channels=("a", "b"), mean=(0.0, 1.0), scale=(1.0, 1e-3), difference_scale=(1.0, 1.0), max_length=3
+    )
+    with pytest.raises(InvalidSequence, match="too far from every reading of the training data") as caught:
+        TimeSeriesEncoder(config).encode(item, ("sequences", 2))
+    assert caught.value.loc == ("sequences", 2, *place)
+    one = TimeSeriesEncoder(TimeSeriesEncoderConfig(channels=("a",), mean=(0.0,), scale=(1e-3,)))
+    with pytest.raises(InvalidSequence) as caught:
+        one.encode([1.0, 3e38], (2,))
+    assert caught.value.loc == (2, 1)
+
+
+def test_a_reading_that_is_cut_away_may_be_as_large_as_it_likes() -> None:
+    encoder = TimeSeriesEncoder(
+        TimeSeriesEncoderConfig(channels=("a",), mean=(0.0,), scale=(1.0,), max_length=2, difference_scale=(1.0,))
+    )
+    assert features(encoder, [3e38, 1, 2]).tolist() == [[1, 0], [2, 1]]

@@ -1,0 +1,231 @@
+"""The loss against cross-entropy worked by numpy, the noise of training, and the optimizer that settings ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax
+
+from gatewise.architecture import ModelConfig
+from gatewise.errors import InvalidConfig
+from gatewise.text import UNKNOWN_ID
+from training.config import TrainingConfig
+from training.data import IGNORED
+from training.metrics import classification, span_f1
+from training.module import ClassifierModule
+
+LABELS = ("a", "b", "c")
+
+
+def module_of(
+    kind: str = "series", task: str = "sequence", *, weights: Any = None, model: Any = None, **settings: Any
+) -> ClassifierModule:
+    inputs = {"vocab_size": 50, "embedding_dim": 4} if kind == "text" else {"input_size": 2}
+    shape = {"hidden_size": 5, "num_classes": len(LABELS), **inputs, **(model or {})}
+    torch.manual_seed(0)
+    return ClassifierModule(
+        ModelConfig.model_validate({"kind": kind, "task": task, **shape}),
+        TrainingConfig(**settings),
+        labels=LABELS,
+        class_weights=None if weights is None else torch.tensor(weights),
+        total_steps=40,
+    )
+
+
+def expected_loss(logits: Any, truth: Any, *, weights: Any = (1.0, 1.0, 1.0), smoothing: float = 0.0) -> float:
+    """Cross-entropy of targets that are (1 - s) on the truth and s spread over all classes, weighed by class."""
+    logits, truth = logits.reshape(-1, len(LABELS)), truth.ravel()
+    logits, truth = logits[truth != IGNORED], truth[truth != IGNORED]
+    targets = (1 - smoothing) * np.eye(len(LABELS))[truth] + smoothing / len(LABELS)
+    weights = np.array(weights)
+    losses = -(targets * weights * log_softmax(logits.astype(np.float64), axis=1)).sum(axis=1)
+    return float(losses.sum() / weights[truth].sum())
+
+
+def batch_of(module: ClassifierModule, *, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    lengths = np.array([6, 2, 4])
+    text = module.model.config.kind == "text"
+    inputs = rng.integers(2, 50, size=(3, 6)) if text else rng.normal(size=(3, 6, 2)).astype(np.float32)
+    inputs[np.arange(6) >= lengths[:, None]] = 0
+    labels = np.array([2, 0, 1])
+    if module.model.config.task == "step":
+        labels = rng.integers(0, 3, size=(3, 6))
+        labels[np.arange(6) >= lengths[:, None]] = IGNORED
+        labels[0, 3] = IGNORED  # a label that training never saw
+    return torch.from_numpy(inputs), torch.from_numpy(lengths), torch.from_numpy(labels)
+
+
+@pytest.mark.parametrize("task", ["sequence", "step"])
+@pytest.mark.parametrize("weights", [None, (0.5, 1.0, 3.0)])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_loss_is_the_cross_entropy_of_the_real_steps(task: str, weights: Any, smoothing: float) -> None:
+    module = module_of(task=task, weights=weights, label_smoothing=smoothing)
+    batch = batch_of(module)
+    logits = module.model(batch[0], batch[1]).detach().numpy()
+    expected = expected_loss(logits, batch[2].numpy(), weights=weights or (1.0, 1.0, 1.0), smoothing=smoothing)
+    assert module.training_step(batch, 0).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_stands_beyond_the_end_of_a_sequence_does_not_change_the_loss() -> None:
+    module = module_of(task="step")
+    inputs, lengths, labels = batch_of(module)
+    loss = module.training_step((inputs, lengths, labels), 0).item()
+    beyond = torch.arange(6) >= lengths[:, None]
+    inputs[beyond] = 99.0
+    assert module.training_step((inputs, lengths, labels), 0).item() == pytest.approx(loss, rel=1e-6)
+
+
+def seen_by_the_network(module: ClassifierModule, monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    seen: list[torch.Tensor] = []
+    forward = module.model.forward
+
+    def record(inputs: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        seen.append(inputs.clone())
+        return forward(inputs, lengths)
+
+    monkeypatch.setattr(module.model, "forward", record)
+    return seen
+
+
+def test_word_dropout_replaces_its_share_of_tokens_by_the_unknown_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = module_of("text", word_dropout=0.3)
+    seen = seen_by_the_network(module, monkeypatch)
+    inputs = torch.randint(2, 50, (40, 100))
+    module.training_step((inputs, torch.full((40,), 100), torch.zeros(40, dtype=torch.int64)), 0)
+    changed = seen[0] != inputs
+    assert (seen[0][changed] == UNKNOWN_ID).all()
+    assert changed.float().mean().item() == pytest.approx(0.3, abs=0.03)
+
+
+def test_input_noise_has_the_deviation_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = module_of(input_noise=0.5)
+    seen = seen_by_the_network(module, monkeypatch)
+    inputs = torch.zeros(40, 100, 2)
+    module.training_step((inputs, torch.full((40,), 100), torch.zeros(40, dtype=torch.int64)), 0)
+    assert seen[0].std().item() == pytest.approx(0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["text", "series"])
+def test_validation_reads_the_inputs_as_they_are(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = module_of(kind, word_dropout=0.9, input_noise=9.0)
+    seen = seen_by_the_network(module, monkeypatch)
+    batch = batch_of(module)
+    module.eval()
+    module.validation_step(batch, 0)
+    assert torch.equal(seen[0], batch[0])
+
+
+def validate(module: ClassifierModule, *, seed: int = 0) -> None:
+    with torch.no_grad():
+        module.validation_step(batch_of(module, seed=seed), 0)
+
+
+def validated(module: ClassifierModule, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(module, "log_dict", lambda figures, **_: logged.update(figures))
+    module.on_validation_epoch_end()
+    return logged
+
+
+def test_validation_figures_are_those_of_all_known_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = module_of(task="step").eval()
+    probabilities, truth = [], []
+    with torch.no_grad():
+        for seed in (0, 1):
+            batch = batch_of(module, seed=seed)
+            module.validation_step(batch, 0)
+            known = batch[2] != IGNORED
+            probabilities.append(module.model(batch[0], batch[1])[known].double().softmax(dim=1).numpy())
+            truth += [LABELS[k] for k in batch[2][known]]
+    expected = classification(truth, np.concatenate(probabilities), LABELS)
+    logged = validated(module, monkeypatch)
+    assert {name: logged[f"valid_{name}"] for name in expected} == pytest.approx(expected)
+    assert module.valid_rank == pytest.approx((expected["accuracy"], -expected["log_loss"]))
+
+
+def test_validation_by_spans_takes_each_row_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = module_of(task="step", monitor="span_f1").eval()
+    module.labels = ("O", "B-P", "I-P")
+    inputs, lengths, labels = batch_of(module)
+    with torch.no_grad():
+        module.validation_step((inputs, lengths, labels), 0)
+        answers = module.model(inputs, lengths).argmax(dim=2).tolist()
+    names = dict(enumerate(module.labels)) | {IGNORED: "O"}
+    rows = [int(length) for length in lengths]
+    truth = [[names[k] for k in row[:n]] for row, n in zip(labels.tolist(), rows, strict=True)]
+    found = [[names[k] for k in row[:n]] for row, n in zip(answers, rows, strict=True)]
+    assert validated(module, monkeypatch)["valid_span_f1"] == pytest.approx(span_f1(truth, found))
+
+
+def test_the_train_loss_of_an_epoch_is_the_mean_of_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = module_of()
+    losses = [module.training_step(batch_of(module, seed=seed), seed).item() for seed in range(3)]
+    for _ in range(2):
+        validate(module)
+    assert validated(module, monkeypatch)["train_loss"] == pytest.approx(np.mean(losses), rel=1e-6)
+    # The next epoch begins at nothing.
+    last = module.training_step(batch_of(module, seed=9), 0).item()
+    validate(module)
+    assert validated(module, monkeypatch)["train_loss"] == pytest.approx(last, rel=1e-6)
+
+
+def test_a_training_that_diverges_says_which_setting_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = module_of(learning_rate=5.0)
+    with torch.no_grad():
+        module.model.output.bias.fill_(float("nan"))
+    validate(module)
+    with pytest.raises(InvalidConfig, match=r"^learning_rate: with 5 training diverged"):
+        validated(module, monkeypatch)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+def test_the_optimizer_is_the_one_asked_for_and_fused(name: str, kind: type) -> None:
+    optimizer = module_of(optimizer=name, learning_rate=0.01, weight_decay=0.1).configure_optimizers()
+    assert type(optimizer) is kind
+    group = optimizer.param_groups[0]
+    assert (group["lr"], group["weight_decay"], group["fused"]) == (0.01, 0.1, True)
+
+
+@pytest.mark.parametrize(("clip", "fused"), [(0.0, True), (1.0, False)])
+def test_mixed_precision_clips_gradients_by_an_optimizer_that_is_not_fused(clip: float, fused: bool) -> None:
+    optimizer = module_of(precision="bf16-mixed", gradient_clip=clip).configure_optimizers()
+    assert optimizer.param_groups[0]["fused"] is fused
+
+
+def test_one_cycle_rises_to_the_peak_and_falls_to_nothing_over_the_whole_run() -> None:
+    configured = module_of(schedule="one_cycle", learning_rate=0.1).configure_optimizers()
+    assert configured["lr_scheduler"]["interval"] == "step"
+    rates = []
+    for _ in range(40):
+        rates.append(configured["optimizer"].param_groups[0]["lr"])
+        configured["optimizer"].step()
+        configured["lr_scheduler"]["scheduler"].step() if len(rates) < 40 else None
+    assert max(rates) == pytest.approx(0.1)
+    assert rates.index(max(rates)) == round(0.15 * 40) - 1
+    assert rates[-1] < 1e-5
+    assert configured["optimizer"].param_groups[0]["betas"] == (0.9, 0.999)
+
+
+def test_a_gru_can_begin_by_remembering() -> None:
+    biases = dict(module_of(model={"cell": "gru"}, update_gate_bias=1.5).model.named_parameters())
+    bias = biases["recurrent.0.left_to_right.bias_ih_l0"].detach().numpy()
+    # Gates stand in the order reset, update, candidate.
+    np.testing.assert_array_equal(bias, [0.0] * 5 + [1.5] * 5 + [0.0] * 5)
+
+
+def test_a_per_step_model_runs_its_dense_layers_at_each_step() -> None:
+    module = module_of(task="step").eval()
+    inputs, lengths, _ = batch_of(module)
+    weights = {name: tensor.detach().numpy() for name, tensor in module.model.named_parameters()}
+    with torch.no_grad():
+        hidden = module.model.recurrent[0]["left_to_right"](inputs)[0].numpy()
+        logits = module.model(inputs, lengths).numpy()
+    for row in range(3):
+        for t in range(int(lengths[row])):
+            dense = np.maximum(weights["dense.0.weight"] @ hidden[row, t] + weights["dense.0.bias"], 0)
+            expected = weights["output.weight"] @ dense + weights["output.bias"]
+            np.testing.assert_allclose(logits[row, t], expected, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,173 @@
+"""What is measured of the train split, against counts by hand, and what the recipe makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gatewise.errors import InvalidConfig
+from training.config import TrainingConfig
+from training.dataset import Dataset
+from training.recipe import resolve
+from training.statistics import Statistics, measure
+
+TEXT = Statistics("text", "sequence", 5000, (10, 30, 60), {"a": 3000, "b": 2000}, bio=False)
+SERIES = Statistics("series", "sequence", 300, (50, 60, 64), {"a": 150, "b": 150}, bio=False, channels=3)
+TAGS = Statistics("text", "step", 4000, (12, 30, 50), {"O": 9000, "B-P": 500, "I-P": 100}, bio=True)
+STEPS = Statistics("series", "step", 40, (100, 200, 300), {"a": 5000, "b": 2000}, bio=False, channels=2)
+
+
+def dataset(items: list[Any], labels: list[Any], kind: Any = "text", task: Any = "sequence") -> Dataset:
+    channels = ("0", "1") if kind == "series" else None
+    return Dataset(kind, task, items, labels, channels, None, "here.csv", np.arange(len(items)))
+
+
+def test_a_text_is_counted_in_words_and_a_character_of_an_unspaced_script_is_one() -> None:
+    items = ["one", "one two", "one, two: three!", "日本 one"]
+    figures = measure(dataset(items, ["a", "a", "a", "b"]))
+    assert figures.lengths == (2, int(np.quantile([1, 2, 3, 3], 0.95)), 3)
+    assert figures.class_counts == {"a": 3, "b": 1}
+    assert figures.imbalance == 3.0
+    assert (figures.kind, figures.task, figures.rows, figures.bio) == ("text", "sequence", 4, False)
+
+
+def test_the_unknown_share_is_of_words_that_the_other_nine_tenths_do_not_hold_twice() -> None:
+    # Rows 0 and 10 are held back: five words, of which "seen" stands twice elsewhere (capitals aside), "once" once.
+    items = ["seen new", *["filler"] * 9, "Seen once other", "SEEN once", "seen filler"]
+    figures = measure(dataset(items, ["a", "b"] * 6 + ["a"]))
+    assert figures.unknown_share == pytest.approx(3 / 5)
+
+
+def test_the_uppercase_share_is_of_words_that_begin_with_a_capital() -> None:
+    assert measure(dataset(["Ann and Bob", "x"], ["a", "b"])).uppercase_share == pytest.approx(2 / 4)
+
+
+def test_per_step_labels_are_counted_by_step_and_known_for_bio() -> None:
+    items, labels = [["to", "Ann", "Lee"], ["ok"]], [["O", "B-P", "I-P"], ["O"]]
+    figures = measure(dataset(items, labels, task="step"))
+    assert figures.class_counts == {"O": 2, "B-P": 1, "I-P": 1}
+    assert figures.bio
+    assert figures.lengths[2] == 3
+
+
+def test_a_series_is_measured_for_roughness_against_numpy() -> None:
+    rng = np.random.default_rng(0)
+    items = [rng.normal(size=(length, 2)).cumsum(axis=0).astype(np.float32) for length in (5, 9, 30)]
+    items[1][3, 0] = np.nan
+    figures = measure(dataset(items, ["a", "b", "a"], kind="series"))
+    readings, differences = np.concatenate(items), np.concatenate([np.diff(item, axis=0) for item in items])
+    expected = np.median(np.nanstd(differences, axis=0) / np.nanstd(readings, axis=0))
+    assert figures.roughness == pytest.approx(expected)
+    assert figures.channels == 2
+    assert figures.lengths == (9, int(np.quantile([5, 9, 30], 0.95)), 30)
+
+
+@pytest.mark.parametrize("value", [1.0, np.nan])
+def test_a_channel_that_never_moves_or_never_reads_is_no_obstacle(value: float) -> None:
+    items = [np.full((4, 2), value, dtype=np.float32) for _ in range(3)]
+    for item in items:
+        item[:, 1] = np.arange(4)
+    assert measure(dataset(items, ["a", "b", "a"], kind="series")).roughness == pytest.approx(0.0)
+    assert measure(dataset([item[:1] for item in items], ["a", "b", "a"], kind="series")).roughness == 0.0
+
+
+@pytest.mark.parametrize("statistics", [TEXT, SERIES, TAGS, STEPS], ids=["text", "series", "tags", "steps"])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_documented_preset_is_exactly_what_the_design_says(statistics: Statistics, cell: str) -> None:
+    config, _ = resolve(statistics, {"preset": "documented", "cells": (cell,)})
+    network = {"hidden_size": 128, "num_layers": 1, "bidirectional": False, "dense_sizes": (64,), "pooling": ("last",)}
+    no_dropout = dict.fromkeys(("embedding_dropout", "recurrent_dropout", "dense_dropout", "word_dropout"), 0.0)
+    optimization = {
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+        "schedule": "constant",
+        "weight_decay": 0.0,
+        "gradient_clip": 0.0,
+        "label_smoothing": 0.0,
+        "class_weights": "none",
+        "input_noise": 0.0,
+        "batch_size": 32,
+        "epochs": 10,
+        "patience": 0,
+        "select": "last",
+        "precision": "32-true",
+        "update_gate_bias": 0.0,
+        "differences": False,
+    }
+    expected = network | no_dropout | optimization
+    assert {name: getattr(config, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("preset", ["default", "documented"])
+def test_what_the_user_says_wins(preset: str) -> None:
+    settings = {"preset": preset, "hidden_size": 7, "epochs": 3, "learning_rate": 0.5, "monitor": "macro_f1"}
+    config, choices = resolve(TEXT, settings)
+    assert {name: getattr(config, name) for name in settings} == settings
+    assert {c.name: c.reason for c in choices if c.name in settings} == dict.fromkeys(settings, "as you said")
+    assert len({c.name for c in choices}) == len(choices)
+
+
+def test_every_difference_from_the_plain_defaults_is_told_with_a_reason() -> None:
+    for statistics in (TEXT, SERIES, TAGS, STEPS):
+        config, choices = resolve(statistics, {})
+        told = {choice.name for choice in choices}
+        plain = TrainingConfig()
+        changed = {name for name in TrainingConfig.model_fields if getattr(config, name) != getattr(plain, name)}
+        assert changed <= told
+        assert all(choice.reason for choice in choices)
+        assert all(getattr(config, choice.name) == choice.value for choice in choices)
+
+
+@pytest.mark.parametrize(
+    ("change", "level"),
+    [
+        ({}, "words"),
+        ({"unknown_share": 0.3}, "subwords"),
+        ({"unknown_share": 0.3, "lengths": (3, 5, 9)}, "characters"),
+        ({"unknown_share": 0.2, "lengths": (3, 5, 9)}, "words"),
+    ],
+)
+def test_the_level_follows_how_many_words_are_new(change: dict[str, Any], level: str) -> None:
+    assert resolve(replace(TEXT, **change), {})[0].level == level
+
+
+def test_tags_are_of_tokens_whose_capitals_stay_and_are_judged_by_spans() -> None:
+    config, _ = resolve(TAGS, {})
+    assert (config.level, config.lowercase, config.monitor, config.max_length) == ("tokens", False, "span_f1", None)
+    assert resolve(TAGS, {"level": "words"})[0].level == "tokens"
+
+
+def test_rare_classes_weigh_more_where_they_are_very_rare() -> None:
+    rare = replace(TEXT, class_counts={"a": 4900, "b": 100})
+    assert resolve(rare, {})[0].class_weights == "sqrt"
+    assert resolve(rare, {})[0].monitor == "macro_f1"
+    assert resolve(TEXT, {})[0].class_weights == "none"
+    assert resolve(rare, {"monitor": "accuracy"})[0].monitor == "accuracy"
+
+
+def test_long_texts_are_cut_and_series_are_not() -> None:
+    assert resolve(replace(TEXT, lengths=(200, 400, 900)), {})[0].max_length == 320
+    assert resolve(TEXT, {})[0].max_length == 512
+    assert resolve(SERIES, {})[0].max_length is None
+
+
+@pytest.mark.parametrize("rows", [10, 300, 500, 501, 640, 20_000])
+def test_any_number_of_rows_has_a_batch_and_epochs_that_make_sense(rows: int) -> None:
+    for statistics in (TEXT, SERIES, TAGS, STEPS):
+        config, _ = resolve(replace(statistics, rows=rows), {})
+        assert 16 <= config.batch_size <= 128
+        assert config.epochs * rows / config.batch_size >= 40
+        assert config.patience >= 8
+
+
+def test_a_series_keeps_its_head_or_tail_but_not_both() -> None:
+    with pytest.raises(InvalidConfig, match=r"^keep: head_tail is for texts"):
+        resolve(SERIES, {"keep": "head_tail"})
+
+
+def test_spans_are_not_monitored_where_there_are_none() -> None:
+    with pytest.raises(InvalidConfig, match=r"^monitor: span_f1 needs BIO tags"):
+        resolve(TEXT, {"monitor": "span_f1"})
