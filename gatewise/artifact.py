@@ -18,12 +18,12 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
@@ -85,6 +85,18 @@ class Manifest(BaseModel):
     golden_tolerance: float = 1e-4
     files: dict[str, FileRecord] = Field(default_factory=dict)
     digest: str = ""
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if len(self.labels) != self.model.num_classes:
+            raise ValueError(f"there are {len(self.labels)} labels and the model has {self.model.num_classes} classes")
+        if self.encoder.kind != self.model.kind:
+            raise ValueError(f"the encoder is for {self.encoder.kind} and the model for {self.model.kind}")
+        if isinstance(self.encoder, TimeSeriesEncoderConfig) and self.encoder.input_size != self.model.input_size:
+            raise ValueError(
+                f"the encoder gives {self.encoder.input_size} features and the model reads {self.model.input_size}"
+            )
+        return self
 
     @property
     def kind(self) -> Kind:

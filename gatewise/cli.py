@@ -37,6 +37,7 @@ from gatewise.errors import (
 if TYPE_CHECKING:
     from gatewise.predictor import Predictor
     from gatewise.store import ModelVersion, Store
+    from training.dataset import Dataset
     from training.readers import ReadOptions
 
 _EXIT_CODES: dict[type[GatewiseError], int] = {
@@ -240,14 +241,13 @@ def _seconds(text: str | None) -> float | None:
 def evaluate(model: str, data: str, engine: Any, device: str | None, json_file: str | None, **flags: Any) -> None:
     """Score MODEL on the labelled file DATA: accuracy, macro_f1, log_loss; span_f1 where the tags are BIO."""
     from training.evaluation import score
-    from training.readers import stream
 
     if json_file and not Path(json_file).parent.is_dir():
         raise InvalidConfig(f"--json: there is no folder {Path(json_file).parent}")
     predictor = gatewise.load(model, engine=engine, device=device)
     started = time.perf_counter()
     with _row_progress("scoring") as progress:
-        scores = score(predictor, stream(data, _as_trained(predictor, flags), labelled=True), progress=progress)
+        scores = score(predictor, _stream_as_trained(predictor, data, flags, labelled=True), progress=progress)
     for name, value in scores.metrics.items():
         click.echo(f"{name:<10} {value:.4f}")
     for label, count in scores.unseen.items():
@@ -279,11 +279,10 @@ def evaluate(model: str, data: str, engine: Any, device: str | None, json_file: 
 @click.option("--device", help="As torch names it; the CPU if not given.")
 def predict(model: str, data: str, output: str | None, engine: Any, device: str | None, **flags: Any) -> None:
     """Predict every sequence of the file DATA, labelled or not; nothing is written to --output unless all can be."""
-    from training.readers import stream
     from training.scoring import predict_pieces, write_predictions
 
     predictor = gatewise.load(model, engine=engine, device=device)
-    pieces = stream(data, _as_trained(predictor, flags), labelled=False)
+    pieces = _stream_as_trained(predictor, data, flags, labelled=False)
     started = time.perf_counter()
     with _row_progress("predicting") as progress:
         rows = write_predictions(predict_pieces(predictor, pieces, progress), predictor, output)
@@ -292,15 +291,18 @@ def predict(model: str, data: str, output: str | None, engine: Any, device: str 
         click.echo(f"Next:    gatewise evaluate {model} LABELLED_FILE")
 
 
-def _as_trained(predictor: Predictor, flags: dict[str, Any]) -> ReadOptions:
+def _stream_as_trained(predictor: Predictor, data: str, flags: dict[str, Any], *, labelled: bool) -> Iterator[Dataset]:
     """Read as the train file was read, but for what the flags say."""
+    from training.readers import stream
+
     given = _read_options(flags)
     trained = predictor.manifest.training.get("reading", {})
     merged = {**trained, **{name: value for name, value in given if value is not None}}
     merged |= {"kind": predictor.manifest.kind, "task": predictor.manifest.task}
     if merged.get("group_by") or merged.get("order_by") or merged.get("channels"):
         merged["channels"] = merged.get("channels") or predictor.manifest.channels
-    return type(given).model_validate(merged)
+    columns = predictor.manifest.training.get("columns")
+    return stream(data, type(given).model_validate(merged), labelled=labelled, like=columns)
 
 
 def _reference(predictor: Predictor) -> str:

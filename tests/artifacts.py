@@ -17,10 +17,11 @@ import orjson
 from gatewise import artifact, reference
 from gatewise.architecture import ModelConfig
 from gatewise.artifact import Golden, Manifest, jsonable
-from gatewise.text import TextEncoder, TextEncoderConfig
+from gatewise.text import TextEncoder, TextEncoderConfig, TokenIds
 from gatewise.timeseries import TimeSeriesEncoder, TimeSeriesEncoderConfig
 
 Weights = dict[str, np.ndarray]
+EMBEDDING = ("embedding.weight", "ngrams.weight", "pairs.weight")
 ALL_POOLINGS = ("max", "last", "attention", "mean")
 CELLS = {
     "lstm": {"cell": "lstm"},
@@ -61,16 +62,56 @@ def weights_of(config: ModelConfig, seed: int = 0) -> Weights:
     return {name: random.normal(scale=0.5, size=shape).astype(np.float32) for name, shape in _shapes(config)}
 
 
+def classifier_weights(weights: Weights) -> Weights:
+    """The weights that are not the embedding's."""
+    return {name: array for name, array in weights.items() if name not in EMBEDDING}
+
+
 def inputs_of(config: ModelConfig, length: int, seed: int = 0) -> np.ndarray:
-    """One encoded sequence of random ids or readings."""
+    """One sequence of random features."""
     random = np.random.default_rng((seed, length))
-    if config.kind == "text":
-        return random.integers(1, config.vocab_size or 2, size=length)
     return random.normal(size=(length, config.feature_size)).astype(np.float32)
 
 
+def embedded(config: ModelConfig, weights: Weights, text: TokenIds) -> np.ndarray:
+    """The features (T, E) of an encoded text, in float64, token by token as the artifact's format says."""
+    spelled, previous, rows = dict(text.unknown), 0, []
+    for position, current in enumerate(text.ids.tolist()):
+        vector = weights["embedding.weight"][current].astype(np.float64)
+        if config.ngram_buckets and position in spelled:
+            places = [crc32(piece.encode()) % config.ngram_buckets for piece in pieces(spelled[position])]
+            vector += sum(weights["ngrams.weight"][place].astype(np.float64) for place in places) / len(places)
+        if config.pair_buckets:
+            place = (1_000_003 * previous + 8_191 * current) % (2**31 - 1) % config.pair_buckets
+            vector += weights["pairs.weight"][place]
+        rows.append(vector)
+        previous = current
+    return np.stack(rows)
+
+
+def pieces(token: str) -> list[str]:
+    """The different character n-grams of a token; a token of more than 40 characters is its two ends of 20."""
+    marked = "<" + (token if len(token) <= 40 else token[:20] + token[len(token) - 20 :]) + ">"
+    found: list[str] = []
+    for start in range(len(marked)):
+        for end in (start + 3, start + 4, start + 5):
+            if end <= len(marked) and marked[start:end] not in found:
+                found.append(marked[start:end])
+    return found or [marked]
+
+
+def crc32(data: bytes) -> int:
+    """CRC-32 of ISO 3309, bit by bit: the polynomial 0x04C11DB7, reflected."""
+    register = 0xFFFFFFFF
+    for byte in data:
+        register ^= byte
+        for _ in range(8):
+            register = register >> 1 ^ (0xEDB88320 if register & 1 else 0)
+    return register ^ 0xFFFFFFFF
+
+
 def expected_logits(config: ModelConfig, weights: Weights, inputs: np.ndarray) -> np.ndarray:
-    """The reference's logits of one sequence alone, in float64."""
+    """The reference's logits of the features of one sequence alone, in float64."""
     double = {name: array.astype(np.float64) for name, array in weights.items()}
     logits: np.ndarray = reference.classify(config, double, inputs[None], np.array([len(inputs)]))[0]
     return logits
@@ -90,9 +131,15 @@ class Made:
     def config(self) -> ModelConfig:
         return self.manifest.model
 
+    def features(self, item: Any) -> np.ndarray:
+        """What the network reads of a raw item."""
+        if isinstance(self.encoder, TextEncoder):
+            return embedded(self.config, self.weights, self.encoder.encode(item))
+        return self.encoder.encode(item).inputs
+
     def logits(self, item: Any) -> np.ndarray:
         """The reference's logits of a raw item."""
-        return expected_logits(self.config, self.weights, self.encoder.encode(item).inputs)
+        return expected_logits(self.config, self.weights, self.features(item))
 
     def probabilities(self, item: Any) -> np.ndarray:
         """The softmax of logits over temperature, written out."""
@@ -170,6 +217,10 @@ def _shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     size = config.input_size
     if config.vocab_size is not None and config.embedding_dim is not None:
         yield "embedding.weight", (config.vocab_size, config.embedding_dim)
+        if config.ngram_buckets:
+            yield "ngrams.weight", (config.ngram_buckets, config.embedding_dim)
+        if config.pair_buckets:
+            yield "pairs.weight", (config.pair_buckets, config.embedding_dim)
         size = config.embedding_dim
     assert size is not None
     for layer in range(config.num_layers):

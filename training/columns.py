@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from gatewise.architecture import Kind, Task
 from gatewise.errors import InvalidData
-from training.cells import ColumnKind, column_kind
 from training.formats import INDEX_NAMES, Piece
+from training.values import ColumnKind, column_kind
 
 Layout = Literal["row", "channels", "wide", "long"]
 

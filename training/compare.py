@@ -62,12 +62,12 @@ def choose(candidates: list[Measured], monitor: str) -> Decision:
     """Apply the rule to one or two measured candidates."""
     rule = RULE.format(monitor=monitor)
     if len(candidates) == 1:
-        return Decision(candidates[0].cell, rule, f"{candidates[0].cell} was the only candidate")
+        return Decision(candidates[0].cell, rule, f"{_named(candidates[0])} was the only candidate")
     best, other = sorted(candidates, key=lambda c: (-c.scores.metrics[monitor], c.latency_ms))
     margin = best.scores.metrics[monitor] - other.scores.metrics[monitor]
     against = (
-        f"{best.cell} reaches {monitor} {best.scores.metrics[monitor]:.4f} on {best.scores.rows} validation rows, "
-        f"{other.cell} {other.scores.metrics[monitor]:.4f}"
+        f"{_named(best)} reaches {monitor} {best.scores.metrics[monitor]:.4f} on {best.scores.rows} validation rows, "
+        f"{_named(other)} {other.scores.metrics[monitor]:.4f}"
     )
     difference = best.scores.correct - other.scores.correct
     error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else float("inf")
@@ -77,9 +77,13 @@ def choose(candidates: list[Measured], monitor: str) -> Decision:
     return Decision(
         faster.cell,
         rule,
-        f"{against}: too close to tell apart, and {faster.cell} answers in {faster.latency_ms:.2f} ms "
-        f"where {slower.cell} takes {slower.latency_ms:.2f} ms",
+        f"{against}: too close to tell apart, and {_named(faster)} answers in {faster.latency_ms:.2f} ms "
+        f"where {_named(slower)} takes {slower.latency_ms:.2f} ms",
     )
+
+
+def _named(candidate: Measured) -> str:
+    return candidate.cell.upper()
 
 
 def measure_candidate(

@@ -72,6 +72,11 @@ class TrainingConfig(BaseModel):
     monitor: Literal["accuracy", "macro_f1", "span_f1"] = Field("accuracy", description="what validation goes by")
     precision: Precision = "32-true"
 
+    @field_validator("cells", "pooling", "dense_sizes", mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: object) -> object:
+        return (value,) if isinstance(value, str | int) else value
+
     @field_validator("cells", "pooling")
     @classmethod
     def _names_each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:

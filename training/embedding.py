@@ -42,7 +42,8 @@ class Forms:
         """Rows of the character table for each form, (F, N), filled up with `buckets`; none for padding and unknown."""
         spellings = [*self._words[UNKNOWN_ID + 1 :], *self._unknown]
         rows = [np.empty(0, dtype=np.int64)] * (UNKNOWN_ID + 1) + [ngram_rows(s, self.buckets) for s in spellings]
-        bags = np.full((len(rows), max(map(len, rows))), self.buckets, dtype=np.int64)
+        # Never of no width, which torch does not take, though every text be empty.
+        bags = np.full((len(rows), max(map(len, rows)) or 1), self.buckets, dtype=np.int64)
         for bag, row in zip(bags, rows, strict=True):
             bag[: len(row)] = row
         return bags

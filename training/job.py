@@ -213,7 +213,7 @@ def _finish(options: JobOptions, prepared: Prepared, job: Run, candidates: list[
         say(f"{figures.cell.upper()}: {shown}")
     decision = choose(measured, prepared.config.monitor)
     say(f"Rule: {decision.rule}.")
-    say(f"Chosen: {decision.cell.upper()}. {decision.reason[0].upper()}{decision.reason[1:]}.")
+    say(f"Chosen: {decision.cell.upper()}. {decision.reason}.")
     chosen = next(candidate for candidate in candidates if candidate.cell == decision.cell)
     source = _artifact_folder(job, chosen)
     scores = next(figures.scores for figures in measured if figures.cell == decision.cell)
@@ -225,6 +225,7 @@ def _finish(options: JobOptions, prepared: Prepared, job: Run, candidates: list[
         "config": prepared.config.model_dump(mode="json"),
         "choices": [{"name": c.name, "value": _shown(c.value), "reason": c.reason} for c in prepared.choices],
         "reading": options.reading.model_dump(mode="json"),
+        "columns": prepared.splits.columns,
         "candidates": figures_by_cell,
         "decision": asdict(decision),
         "epochs": chosen.epochs,

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from gatewise.architecture import Task
 from gatewise.errors import InvalidData, InvalidSequence
 from gatewise.schema import parse_text
-from training.cells import is_missing, number
 from training.columns import Plan
 from training.dataset import Dataset
 from training.formats import Piece
 from training.records import column_values, labels, numbers
+from training.values import is_missing, number
 
 _UNSORTABLE = "Write times as 2015-02-04 17:51:00, or number the rows"
 

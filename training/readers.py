@@ -6,7 +6,7 @@ records.py and long_format.py make the items.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -19,7 +19,10 @@ from training.formats import Piece, pieces
 from training.long_format import read_long
 from training.records import Rows
 
-__all__ = ["ReadOptions", "Sister", "read", "read_with_sister", "stream"]
+__all__ = ["Columns", "ReadOptions", "Sister", "read", "read_with_sister", "stream"]
+
+# "sequence" and "label" to the names of their columns.
+Columns = Mapping[str, str | None]
 
 
 def read(path: str | Path, options: ReadOptions | None = None, *, labelled: bool = True) -> Dataset:
@@ -44,7 +47,12 @@ class Sister:
 
     def read(self, path: str | Path) -> Dataset:
         """Read a labelled file; its columns are those that the first file's were, where it has them."""
-        return _read(Path(path), self.options, labelled=True, like=self.plan)[0]
+        return _read(Path(path), self.options, labelled=True, like=self.columns)[0]
+
+    @property
+    def columns(self) -> dict[str, str | None]:
+        """The names of the columns of sequences and labels; None where there is no such single column."""
+        return {"sequence": self.plan.sequence, "label": self.plan.label}
 
 
 def read_with_sister(path: str | Path, options: ReadOptions) -> tuple[Dataset, Sister]:
@@ -57,14 +65,22 @@ def read_with_sister(path: str | Path, options: ReadOptions) -> tuple[Dataset, S
 
 
 def stream(
-    path: str | Path, options: ReadOptions | None = None, *, labelled: bool, rows: int = 1024
+    path: str | Path,
+    options: ReadOptions | None = None,
+    *,
+    labelled: bool,
+    like: Columns | None = None,
+    rows: int = 1024,
 ) -> Iterator[Dataset]:
     """Yield what `read` gives, `rows` items at a time.
 
     Row-per-sequence CSV, TSV, JSONL and Parquet are never held whole; the other forms are read first.
+
+    Args:
+        like: names of the columns of sequences and labels in another file, taken here too where they are.
     """
     held: list[Dataset] = []
-    for dataset in _datasets(Path(path), options or ReadOptions(), labelled):
+    for dataset in _datasets(Path(path), options or ReadOptions(), labelled, like):
         held.append(dataset)
         if sum(map(len, held)) >= rows:
             whole = join(held)
@@ -76,7 +92,7 @@ def stream(
         yield join(held)
 
 
-def _read(path: Path, options: ReadOptions, labelled: bool, like: Plan | None = None) -> tuple[Dataset, Plan]:
+def _read(path: Path, options: ReadOptions, labelled: bool, like: Columns | None = None) -> tuple[Dataset, Plan]:
     found, plan = _open(path, options, labelled, like)
     if plan.layout == "long":
         return read_long(found, plan, str(path)), plan
@@ -84,8 +100,8 @@ def _read(path: Path, options: ReadOptions, labelled: bool, like: Plan | None = 
     return join([rows.dataset(piece) for piece in found]), plan
 
 
-def _datasets(path: Path, options: ReadOptions, labelled: bool) -> Iterator[Dataset]:
-    found, plan = _open(path, options, labelled)
+def _datasets(path: Path, options: ReadOptions, labelled: bool, like: Columns | None) -> Iterator[Dataset]:
+    found, plan = _open(path, options, labelled, like)
     if plan.layout == "long":
         yield read_long(found, plan, str(path))
         return
@@ -94,7 +110,7 @@ def _datasets(path: Path, options: ReadOptions, labelled: bool) -> Iterator[Data
         yield rows.dataset(piece)
 
 
-def _open(path: Path, options: ReadOptions, labelled: bool, like: Plan | None = None) -> tuple[Iterator[Piece], Plan]:
+def _open(path: Path, options: ReadOptions, labelled: bool, like: Columns | None) -> tuple[Iterator[Piece], Plan]:
     """Return the file's pieces and what its columns are, which the first piece decides for all."""
     require_file(path)
     found = pieces(path, options.encoding)
@@ -102,7 +118,6 @@ def _open(path: Path, options: ReadOptions, labelled: bool, like: Plan | None = 
     if first is None:
         raise InvalidData("is empty", path=path, mend="Give a file with rows")
     if like is not None:
-        columns = {"sequence": like.sequence, "label": like.label}
-        present = {key: name for key, name in columns.items() if name in first.names}
-        options = options.model_copy(update=present)
+        left_open = {key: name for key, name in like.items() if getattr(options, key) is None}
+        options = options.model_copy(update={key: name for key, name in left_open.items() if name in first.names})
     return chain([first], found), make_plan(first, options, labelled=labelled, path=str(path))

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from gatewise.errors import InvalidData, InvalidSequence, Loc
 from gatewise.schema import parse_series, parse_text, parse_tokens
-from training.cells import label_of, list_of, number
 from training.columns import Plan
 from training.dataset import Dataset
 from training.formats import ABSENT, Piece
+from training.values import label_of, list_of, number
 
 _FINITE = "Replace it, or leave it empty (null) for a missing reading"
 _NUMBER = "Write numbers, and null or an empty cell for a missing reading"

@@ -19,7 +19,7 @@ from gatewise.errors import InvalidConfig, InvalidData
 from training.dataset import Dataset
 from training.files import find_files
 from training.partition import divide, divide_groups
-from training.readers import ReadOptions, read_with_sister
+from training.readers import Columns, ReadOptions, read_with_sister
 
 FEW_SEQUENCES = 10
 BLOCKS, SHORTEST_BLOCK, LONGEST_BLOCK = 20, 32, 512
@@ -33,6 +33,7 @@ class Splits:
 
     Attributes:
         test: None where there is neither a test file nor a file to take one from.
+        columns: the names of the columns of sequences and labels in the train file.
         notes: sentences for the user: what was divided and how, and what to know of it.
         valid_in_train: (len(valid),), True at an item whose content stands in train too.
         test_in_train: (len(test),), True at an item whose content stands in train, or in what valid took of it; leave
@@ -42,6 +43,7 @@ class Splits:
     train: Dataset
     valid: Dataset
     test: Dataset | None
+    columns: Columns
     notes: list[str]
     valid_in_train: Mask
     test_in_train: Mask | None
@@ -87,7 +89,7 @@ def read_splits(
     elif given_test is None:
         notes.append(f"No test file was given and none was taken from {whole.source}, so there is no test score.")
     assert made_valid is not None
-    return _with_notes(train, made_valid, made_test, notes)
+    return _with_notes(train, made_valid, made_test, sister.columns, notes)
 
 
 def check_classes(dataset: Dataset) -> None:
@@ -221,7 +223,7 @@ def _blocks(steps: int, length: int) -> list[tuple[int, int]]:
 # --- notes
 
 
-def _with_notes(train: Dataset, valid: Dataset, test: Dataset | None, notes: list[str]) -> Splits:
+def _with_notes(train: Dataset, valid: Dataset, test: Dataset | None, columns: Columns, notes: list[str]) -> Splits:
     parts = {"valid": valid, "test": test} if test is not None else {"valid": valid}
     keys = {name: [item_key(item) for item in part.items] for name, part in {"train": train, **parts}.items()}
     conflicts = _conflicts(train, keys["train"])
@@ -239,7 +241,7 @@ def _with_notes(train: Dataset, valid: Dataset, test: Dataset | None, notes: lis
         if mask.any():
             told = f"{int(mask.sum())} of {len(mask)} {name} items stand in train too"
             notes.append(f"{told}; the score without them is the fairer one.")
-    return Splits(train, valid, test, notes, masks["valid"], masks.get("test"))
+    return Splits(train, valid, test, columns, notes, masks["valid"], masks.get("test"))
 
 
 def _mask(keys: Sequence[str | bytes], seen: set[str | bytes]) -> Mask:

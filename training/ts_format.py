@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.errors import InvalidData
-from training.cells import label_of
+from training.values import label_of
 
 Case = tuple[NDArray[np.float64], str | None]
 _NO_TIMESTAMPS = "Write the readings alone, without their times, and @timeStamps false"

@@ -73,8 +73,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def trained(name: str, home: Path, folder: Path, *flags: str, epochs: int = 8, write: Any, **more: Any) -> Trained:
-    """Train on 120 rows and keep 40 others to ask about."""
-    items, labels = write(folder / f"train{more['suffix']}", seed=0, rows=120)
+    """Train on 300 rows and keep 40 others to ask about."""
+    items, labels = write(folder / f"train{more['suffix']}", seed=0, rows=300)
     items, labels = write(folder / f"test{more['suffix']}", seed=1, rows=40)
     train, test = (folder / f"{part}{more['suffix']}" for part in ("train", "test"))
     said = done("train", train, "--name", name, "--epochs", epochs, "--run-dir", folder / "runs", *TINY, *flags)

@@ -26,8 +26,20 @@ def text_artifact(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 @pytest.fixture(scope="session")
+def hashed_artifact(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A text model that reads character n-grams of unknown words, and pairs of words."""
+    return make_text(tmp_path_factory.mktemp("hashed") / "artifact", ngram_buckets=40, pair_buckets=23)
+
+
+@pytest.fixture(scope="session")
 def step_artifact(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return make_text(tmp_path_factory.mktemp("step") / "artifact", head="step", cell="gru_reset_before", num_layers=2)
+    return make_text(
+        tmp_path_factory.mktemp("step") / "artifact",
+        head="step",
+        cell="gru_reset_before",
+        num_layers=2,
+        ngram_buckets=40,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -35,9 +47,9 @@ def series_artifact(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make_series(tmp_path_factory.mktemp("series") / "artifact")
 
 
-@pytest.fixture(params=["text", "step", "series"])
+@pytest.fixture(params=["text", "hashed", "step", "series"])
 def made(request: pytest.FixtureRequest) -> Made:
-    """Each of the three in turn."""
+    """Each of the four in turn."""
     artifact: Made = request.getfixturevalue(f"{request.param}_artifact")
     return artifact
 

@@ -28,7 +28,7 @@ from gatewise.model import SequenceClassifier
 from gatewise.predictor import Predictor
 from gatewise.schema import Prediction, StepPrediction
 from gatewise.timeseries import TimeSeriesEncoderConfig
-from tests.artifacts import CELLS, Made, make_series, make_text, reseal, weights_of
+from tests.artifacts import CELLS, Made, classifier_weights, make_series, make_text, reseal, weights_of
 from training.onnx_graph import build
 
 ROOT = Path(__file__).parents[3]
@@ -81,6 +81,19 @@ def test_a_changed_weight_is_found_though_every_checksum_is_right(
     (folder / "weights.safetensors").write_bytes(_safetensors(weights))
     reseal(folder)
     with pytest.raises(GoldenMismatch, match=rf"golden item 0: a logit differs by 0\.001 .*engine {engine}"):
+        Predictor.load(folder, engine=engine)
+
+
+@BOTH_ENGINES
+@pytest.mark.parametrize("table", ["embedding.weight", "pairs.weight"])
+def test_a_changed_embedding_is_found_though_every_checksum_is_right(
+    engine: EngineName, table: str, hashed_artifact: Made, copy_of: Copy
+) -> None:
+    folder = copy_of(hashed_artifact)
+    weights = {**hashed_artifact.weights, table: hashed_artifact.weights[table] + np.float32(0.1)}
+    (folder / "weights.safetensors").write_bytes(_safetensors(weights))
+    reseal(folder)
+    with pytest.raises(GoldenMismatch, match="a logit differs"):
         Predictor.load(folder, engine=engine)
 
 
@@ -165,8 +178,10 @@ def test_a_changed_encoder_is_found_by_the_golden_items(
 
 
 @pytest.fixture(scope="module")
-def predictors(text_artifact: Made, step_artifact: Made, series_artifact: Made) -> dict[str, tuple[Made, Predictor]]:
-    made = {"text": text_artifact, "step": step_artifact, "series": series_artifact}
+def predictors(
+    text_artifact: Made, hashed_artifact: Made, step_artifact: Made, series_artifact: Made
+) -> dict[str, tuple[Made, Predictor]]:
+    made = {"text": text_artifact, "hashed": hashed_artifact, "step": step_artifact, "series": series_artifact}
     return {name: (one, Predictor.load(one.folder)) for name, one in made.items()}
 
 
@@ -342,13 +357,25 @@ def test_readings_so_large_that_the_network_overflows_are_an_error_and_never_nan
     "text", ["", "   ", "zyx", "😀👩‍👩‍👧", "月は遠い", "ดวงจันทร์", "הירח", "e\u0301\u0301", "\x00", "THE MOON", "[PAD]"]
 )
 def test_any_text_has_an_answer(text: str, predictors: dict[str, tuple[Made, Predictor]]) -> None:
-    made, predictor = predictors["text"]
-    shown(predictor.predict([text])[0], made, text)
+    for made, predictor in (predictors["text"], predictors["hashed"]):
+        shown(predictor.predict([text])[0], made, text)
 
 
 def test_an_empty_text_is_answered_as_one_unknown_word(predictors: dict[str, tuple[Made, Predictor]]) -> None:
     predictor = predictors["text"][1]
     assert predictor.predict([""]) == predictor.predict(["zyxwvu"]) == predictor.predict(["   "])
+
+
+def test_a_model_of_characters_tells_unknown_words_apart(predictors: dict[str, tuple[Made, Predictor]]) -> None:
+    made, predictor = predictors["hashed"]
+    texts = ["zyxwvu", "zyxwvut", "", "the zyxwvu", "zyxwvu the"]
+    answers = predictor.predict(texts)
+    for text, answer in zip(texts, answers, strict=True):
+        shown(answer, made, text)
+    assert len({answer.confidence for answer in answers}) == len(texts)
+    assert predictor.predict(["ZYXWVU", " zyxwvu "]) == [answers[0]] * 2
+    # Nothing is spelled where nothing stands.
+    assert predictor.predict(["   "]) == [answers[2]]
 
 
 def test_a_lone_surrogate_is_refused_beside_good_texts(predictors: dict[str, tuple[Made, Predictor]]) -> None:
@@ -361,11 +388,13 @@ def test_a_lone_surrogate_is_refused_beside_good_texts(predictors: dict[str, tup
 def test_ten_megabytes_are_answered_by_the_tokens_that_the_model_keeps(
     predictors: dict[str, tuple[Made, Predictor]],
 ) -> None:
-    predictor = predictors["text"][1]  # keeps the first 12 words
+    predictor, hashed = predictors["text"][1], predictors["hashed"][1]  # they keep the first 12 words
     head = "how far is the moon ? is it far ? is it"
     assert len(head.split()) == 12
     assert predictor.predict([head + " cat dog" * 1_250_000]) == predictor.predict([head])
+    assert hashed.predict([head + " cat unheard" * 1_000_000]) == hashed.predict([head])
     assert predictor.predict(["x" * 10_000_000]) == predictor.predict(["zyxwvu"])
+    assert hashed.predict(["x" * 10_000_000]) == hashed.predict(["x" * 40])
 
 
 def test_tokens_get_a_label_each_whatever_they_are(predictors: dict[str, tuple[Made, Predictor]]) -> None:
@@ -389,14 +418,14 @@ def test_gates_are_those_of_stepping_the_cells_and_outputs_those_of_the_torch_la
     cell: str, kind: str, tmp_path: Path
 ) -> None:
     make = make_text if kind == "text" else make_series
-    made = make(tmp_path / "artifact", cell=cell, num_layers=2, bidirectional=True)  # type: ignore[operator]
+    tables = {"ngram_buckets": 30, "pair_buckets": 17} if kind == "text" else {}
+    made = make(tmp_path / "artifact", cell=cell, num_layers=2, bidirectional=True, **tables)  # type: ignore[operator]
     predictor = Predictor.load(made.folder)
-    item = made.items[2]
+    item = "the unheard cat sat, unseen" if kind == "text" else made.items[2]
     explanation = predictor.gates(item)
-    inputs = made.encoder.encode(item).inputs
-    x = made.weights["embedding.weight"][inputs] if kind == "text" else inputs
+    x = made.features(item).astype(np.float32)
     model = SequenceClassifier(made.config)
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in made.weights.items()})
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in classifier_weights(made.weights).items()})
     T = len(x)
     assert [(layer.layer, layer.direction) for layer in explanation.layers] == [
         (0, "left_to_right"), (0, "right_to_left"), (1, "left_to_right"), (1, "right_to_left"),

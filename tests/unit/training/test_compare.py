@@ -23,7 +23,7 @@ def test_a_clear_winner_is_chosen_though_it_is_slower() -> None:
     for candidates in ([better, worse], [worse, better]):
         decision = choose(candidates, "accuracy")
         assert decision.cell == "gru"
-        assert "gru reaches accuracy 0.9500 on 100 validation rows, lstm 0.7000" in decision.reason
+        assert "GRU reaches accuracy 0.9500 on 100 validation rows, LSTM 0.7000" in decision.reason
         assert "more than chance explains (+0.2500)" in decision.reason
         assert "accuracy" in decision.rule
 
@@ -33,7 +33,7 @@ def test_between_two_that_cannot_be_told_apart_the_faster_is_chosen() -> None:
     faster = measured("gru", [0] * 50 + [1] * 50, latency_ms=1.5)
     decision = choose([better, faster], "accuracy")
     assert decision.cell == "gru"
-    assert "too close to tell apart, and gru answers in 1.50 ms where lstm takes 2.00 ms" in decision.reason
+    assert "too close to tell apart, and GRU answers in 1.50 ms where LSTM takes 2.00 ms" in decision.reason
 
 
 def test_the_difference_is_judged_in_pairs() -> None:
@@ -58,7 +58,7 @@ def test_equal_answers_leave_it_to_the_latency() -> None:
 def test_the_figure_that_is_monitored_decides_who_is_better() -> None:
     lstm = measured("lstm", [1] * 90 + [0] * 10, macro_f1=0.5)
     gru = measured("gru", [1] * 60 + [0] * 40, macro_f1=0.6)
-    assert choose([lstm, gru], "macro_f1").reason.startswith("gru reaches macro_f1 0.6000")
+    assert choose([lstm, gru], "macro_f1").reason.startswith("GRU reaches macro_f1 0.6000")
     assert choose([lstm, gru], "accuracy").cell == "lstm"
 
 
@@ -69,7 +69,7 @@ def test_one_row_can_tell_nothing() -> None:
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_a_single_candidate_is_chosen(cell: str) -> None:
-    assert choose([measured(cell, [0, 1])], "accuracy").reason == f"{cell} was the only candidate"
+    assert choose([measured(cell, [0, 1])], "accuracy").reason == f"{cell.upper()} was the only candidate"
 
 
 def test_the_figures_name_their_split_and_unit() -> None:

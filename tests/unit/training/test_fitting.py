@@ -15,12 +15,14 @@ import torch
 
 from gatewise.architecture import ModelConfig
 from gatewise.errors import InvalidConfig
+from gatewise.text import TextEncoder, TextEncoderConfig
 from training import fitting
 from training.callbacks import BestWeights, CheckpointFile
 from training.config import TrainingConfig
 from training.data import EncodedDataset
 from training.fitting import Candidate, Devices, class_weights, fit
 from training.module import ClassifierModule
+from training.preparing import make_forms
 
 LABELS = ("down", "up")
 CPU = Devices(accelerator="cpu", devices="1")
@@ -65,12 +67,38 @@ def trained(
         TRAIN,
         VALID,
         LABELS,
+        None,
         folder,
         say=quiet,
         resume=resume,
         devices=CPU,
         max_seconds=max_seconds,
     )
+
+
+def trained_on_text(folder: Path, *, resume: bool = False, say: Any = None, **settings: Any) -> Candidate:
+    """Words that go up or down, some by their ending alone: the vocabulary has only four of them."""
+    rng = np.random.default_rng(2)
+    settings = {"epochs": 4, "batch_size": 8, "learning_rate": 0.05, "word_dropout": 0.2} | settings
+    tables = {"embedding_dim": 3, "ngram_buckets": 50, "pair_buckets": 20}
+    config = TrainingConfig(hidden_size=4, dense_sizes=(4,), **tables, **settings)
+    words = ["rising", "falling", "the", "price"]
+    encoder = TextEncoder.fit([" ".join(words)], TextEncoderConfig(level="words"), min_count=1)
+    forms = make_forms(encoder, config)
+    assert forms is not None
+
+    def texts(count: int) -> EncodedDataset:
+        labels = rng.integers(0, 2, size=count).tolist()
+        chosen = [rng.choice(["rising", "uprising", "arising"] if k else ["falling", "befalling"]) for k in labels]
+        encoded = encoder.encode_many([f"the price {word}" if rng.random() < 0.5 else word for word in chosen])
+        return EncodedDataset([forms.number(text) for text in encoded], labels)
+
+    model = ModelConfig(
+        kind="text", cell="gru", vocab_size=encoder.vocab_size, hidden_size=4, dense_sizes=(4,), num_classes=2, **tables
+    )
+    quiet: Callable[[str], None] = say or (lambda line: None)
+    train, valid = texts(40), texts(30)
+    return fit(model, config, train, valid, LABELS, forms, folder, say=quiet, resume=resume, devices=CPU)
 
 
 def same_weights(one: Candidate, other: Candidate) -> bool:
@@ -119,6 +147,34 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(
     assert "goes on from" in lines[0]
     epochs_again = {"in an epoch": 2, "before the checkpoint": 3, "after an epoch": 2, "before the record": 0}
     assert len(lines) - 1 == epochs_again[moment]
+
+
+@pytest.mark.parametrize("moment", ["after an epoch", "before the record"])
+def test_a_run_on_text_that_was_cut_off_ends_as_one_that_was_not(
+    tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained_on_text(tmp_path / "whole", select="best")
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        trained_on_text(tmp_path / "cut", select="best", say=cut_at(moment, patch))
+    resumed = trained_on_text(tmp_path / "cut", select="best", resume=True)
+    assert same_weights(resumed, whole)
+    assert figures(resumed) == figures(whole)
+    assert same_weights(trained_on_text(tmp_path / "cut", select="best", resume=True), whole)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_words_that_the_vocabulary_lacks_are_learnt_by_their_characters(tmp_path: Path, precision: str) -> None:
+    candidate = trained_on_text(tmp_path, epochs=12, precision=precision)
+    assert candidate.epochs[-1]["valid_accuracy"] == 1
+    shapes = {name: array.shape for name, array in candidate.weights.items() if "." in name and name[0] in "enp"}
+    assert shapes == {"embedding.weight": (6, 3), "ngrams.weight": (50, 3), "pairs.weight": (20, 3)}
+    assert {str(array.dtype) for array in candidate.weights.values()} == {"float32"}
+
+
+def test_the_best_epochs_words_are_kept_with_the_characters_of_that_epoch(tmp_path: Path) -> None:
+    kept = trained_on_text(tmp_path / "best", select="best", epochs=12, learning_rate=0.2)
+    assert kept.best_epoch < 12
+    assert same_weights(kept, trained_on_text(tmp_path / "short", epochs=kept.best_epoch, learning_rate=0.2))
 
 
 def cut_at(moment: str, patch: pytest.MonkeyPatch) -> Callable[[str], None]:
@@ -257,7 +313,7 @@ def test_gradients_are_clipped_in_mixed_precision_too(tmp_path: Path) -> None:
 def test_devices_that_lightning_does_not_know_are_a_wrong_setting(tmp_path: Path, devices: Devices) -> None:
     model = ModelConfig(kind="series", input_size=2, hidden_size=4, num_classes=2)
     with pytest.raises(InvalidConfig, match=r"^accelerator, devices, strategy") as error:
-        fit(model, TrainingConfig(), TRAIN, VALID, LABELS, tmp_path, devices=devices, say=lambda line: None)
+        fit(model, TrainingConfig(), TRAIN, VALID, LABELS, None, tmp_path, devices=devices, say=lambda line: None)
     assert "\n" not in error.value.message
 
 

@@ -14,6 +14,7 @@ from gatewise.errors import InvalidConfig
 from gatewise.text import UNKNOWN_ID
 from training.config import TrainingConfig
 from training.data import IGNORED
+from training.embedding import Forms
 from training.metrics import classification, span_f1
 from training.module import ClassifierModule
 
@@ -25,11 +26,13 @@ def module_of(
 ) -> ClassifierModule:
     inputs = {"vocab_size": 50, "embedding_dim": 4} if kind == "text" else {"input_size": 2}
     shape = {"hidden_size": 5, "num_classes": len(LABELS), **inputs, **(model or {})}
+    forms = Forms(["[PAD]", "[UNK]", *map(str, range(2, 50))], shape.get("ngram_buckets", 0))
     torch.manual_seed(0)
     return ClassifierModule(
         ModelConfig.model_validate({"kind": kind, "task": task, **shape}),
         TrainingConfig(**settings),
         labels=LABELS,
+        forms=forms if kind == "text" else None,
         class_weights=None if weights is None else torch.tensor(weights),
         total_steps=40,
     )
@@ -48,11 +51,11 @@ def expected_loss(logits: Any, truth: Any, *, weights: Any = (1.0, 1.0, 1.0), sm
 def batch_of(module: ClassifierModule, *, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     rng = np.random.default_rng(seed)
     lengths = np.array([6, 2, 4])
-    text = module.model.config.kind == "text"
+    text = module.model.classifier.config.kind == "text"
     inputs = rng.integers(2, 50, size=(3, 6)) if text else rng.normal(size=(3, 6, 2)).astype(np.float32)
     inputs[np.arange(6) >= lengths[:, None]] = 0
     labels = np.array([2, 0, 1])
-    if module.model.config.task == "step":
+    if module.model.classifier.config.task == "step":
         labels = rng.integers(0, 3, size=(3, 6))
         labels[np.arange(6) >= lengths[:, None]] = IGNORED
         labels[0, 3] = IGNORED  # a label that training never saw
@@ -79,21 +82,17 @@ def test_what_stands_beyond_the_end_of_a_sequence_does_not_change_the_loss() -> 
     assert module.training_step((inputs, lengths, labels), 0).item() == pytest.approx(loss, rel=1e-6)
 
 
-def seen_by_the_network(module: ClassifierModule, monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+def seen_by(layer: torch.nn.Module | None) -> list[torch.Tensor]:
+    """The first input of each call that a layer will get."""
     seen: list[torch.Tensor] = []
-    forward = module.model.forward
-
-    def record(inputs: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        seen.append(inputs.clone())
-        return forward(inputs, lengths)
-
-    monkeypatch.setattr(module.model, "forward", record)
+    assert layer is not None
+    layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
     return seen
 
 
-def test_word_dropout_replaces_its_share_of_tokens_by_the_unknown_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_word_dropout_replaces_its_share_of_tokens_by_the_unknown_one() -> None:
     module = module_of("text", word_dropout=0.3)
-    seen = seen_by_the_network(module, monkeypatch)
+    seen = seen_by(module.model.embedding.words)
     inputs = torch.randint(2, 50, (40, 100))
     module.training_step((inputs, torch.full((40,), 100), torch.zeros(40, dtype=torch.int64)), 0)
     changed = seen[0] != inputs
@@ -101,18 +100,18 @@ def test_word_dropout_replaces_its_share_of_tokens_by_the_unknown_one(monkeypatc
     assert changed.float().mean().item() == pytest.approx(0.3, abs=0.03)
 
 
-def test_input_noise_has_the_deviation_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_input_noise_has_the_deviation_asked_for() -> None:
     module = module_of(input_noise=0.5)
-    seen = seen_by_the_network(module, monkeypatch)
+    seen = seen_by(module.model.classifier)
     inputs = torch.zeros(40, 100, 2)
     module.training_step((inputs, torch.full((40,), 100), torch.zeros(40, dtype=torch.int64)), 0)
     assert seen[0].std().item() == pytest.approx(0.5, rel=0.05)
 
 
 @pytest.mark.parametrize("kind", ["text", "series"])
-def test_validation_reads_the_inputs_as_they_are(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validation_reads_the_inputs_as_they_are(kind: str) -> None:
     module = module_of(kind, word_dropout=0.9, input_noise=9.0)
-    seen = seen_by_the_network(module, monkeypatch)
+    seen = seen_by(module.model.embedding.words if kind == "text" else module.model.classifier)
     batch = batch_of(module)
     module.eval()
     module.validation_step(batch, 0)
@@ -176,7 +175,7 @@ def test_the_train_loss_of_an_epoch_is_the_mean_of_its_steps(monkeypatch: pytest
 def test_a_training_that_diverges_says_which_setting_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
     module = module_of(learning_rate=5.0)
     with torch.no_grad():
-        module.model.output.bias.fill_(float("nan"))
+        module.model.classifier.output.bias.fill_(float("nan"))
     validate(module)
     with pytest.raises(InvalidConfig, match=r"^learning_rate: with 5 training diverged"):
         validated(module, monkeypatch)
@@ -211,7 +210,7 @@ def test_one_cycle_rises_to_the_peak_and_falls_to_nothing_over_the_whole_run() -
 
 
 def test_a_gru_can_begin_by_remembering() -> None:
-    biases = dict(module_of(model={"cell": "gru"}, update_gate_bias=1.5).model.named_parameters())
+    biases = dict(module_of(model={"cell": "gru"}, update_gate_bias=1.5).model.classifier.named_parameters())
     bias = biases["recurrent.0.left_to_right.bias_ih_l0"].detach().numpy()
     # Gates stand in the order reset, update, candidate.
     np.testing.assert_array_equal(bias, [0.0] * 5 + [1.5] * 5 + [0.0] * 5)
@@ -220,9 +219,9 @@ def test_a_gru_can_begin_by_remembering() -> None:
 def test_a_per_step_model_runs_its_dense_layers_at_each_step() -> None:
     module = module_of(task="step").eval()
     inputs, lengths, _ = batch_of(module)
-    weights = {name: tensor.detach().numpy() for name, tensor in module.model.named_parameters()}
+    weights = {name: tensor.detach().numpy() for name, tensor in module.model.classifier.named_parameters()}
     with torch.no_grad():
-        hidden = module.model.recurrent[0]["left_to_right"](inputs)[0].numpy()
+        hidden = module.model.classifier.recurrent[0]["left_to_right"](inputs)[0].numpy()
         logits = module.model(inputs, lengths).numpy()
     for row in range(3):
         for t in range(int(lengths[row])):

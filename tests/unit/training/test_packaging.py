@@ -17,9 +17,11 @@ from gatewise.errors import InvalidSequence
 from gatewise.predictor import Predictor
 from gatewise.text import TextEncoder, TextEncoderConfig
 from gatewise.timeseries import TimeSeriesEncoder
-from tests.artifacts import Weights, config_of, expected_logits, weights_of
+from tests.artifacts import Weights, config_of, embedded, expected_logits, weights_of
 from training.data import IGNORED, EncodedDataset
 from training.dataset import Dataset
+from training.embedding import Forms
+from training.module import Network
 from training.packaging import Packer
 
 LABELS = ("x", "y", "z")
@@ -31,7 +33,9 @@ def _one_thread() -> None:
 
 
 def packer_of(data: Dataset, encoder: Any, labels: list[Any]) -> Packer:
-    rows = EncodedDataset(encoder.encode_many(data.items), labels)
+    encoded = encoder.encode_many(data.items)
+    inputs = [text.ids for text in encoded] if isinstance(encoder, TextEncoder) else encoded
+    rows = EncodedDataset(inputs, labels)
     return Packer("trends", "2026-11-23T08:45:12+00:00", LABELS, encoder, data, rows, {"source": "trends.csv"})
 
 
@@ -48,17 +52,25 @@ def series_packer(rows: int = 150) -> tuple[Packer, ModelConfig]:
 
 
 def step_packer(labels_of: Callable[[int], Any]) -> tuple[Packer, ModelConfig]:
+    """Tokens of which the vocabulary lacks one, embedded with both hashed tables."""
     random = np.random.default_rng(1)
     vocabulary = ["how", "far", "is", "the", "moon", "from", "here", "?"]
     items = [random.choice(vocabulary, size=length).tolist() for length in random.integers(1, 20, size=70)]
     data = Dataset("text", "step", items, None, None, None, "tags.jsonl", np.arange(70))
-    encoder = TextEncoder.fit(items, TextEncoderConfig(level="tokens"), min_count=1)
+    encoder = TextEncoder.fit([["how", *vocabulary[2:]]], TextEncoderConfig(level="tokens"), min_count=1)
     labels = [np.array([labels_of(k) for k in range(len(item))]) for item in items]
-    return packer_of(data, encoder, labels), config_of("text", "lstm", "step", vocab_size=encoder.vocab_size)
+    return packer_of(data, encoder, labels), config_of(
+        "text", "lstm", "step", vocab_size=encoder.vocab_size, ngram_buckets=40, pair_buckets=30
+    )
 
 
 def references(packer: Packer, config: ModelConfig, weights: Weights) -> list[np.ndarray]:
-    return [expected_logits(config, weights, inputs) for inputs in packer.encoded_valid.inputs]
+    encoder, items = packer.encoder, packer.valid.items
+    if isinstance(encoder, TextEncoder):
+        features = [embedded(config, weights, encoder.encode(item)) for item in items]
+    else:
+        features = [encoder.encode(item).inputs for item in items]
+    return [expected_logits(config, weights, sequence) for sequence in features]
 
 
 def best_temperature(logits: list[np.ndarray], labels: list[Any]) -> float:
@@ -125,6 +137,67 @@ def test_a_packed_tagger_answers_every_step_and_leaves_unknown_labels_out(engine
         np.testing.assert_allclose(result[1], logits, rtol=0, atol=1e-5)
     temperature = best_temperature(expected, list(packer.encoded_valid.labels))
     assert predictor.manifest.temperature == pytest.approx(temperature, rel=1e-3)
+
+
+def trained_network(config: ModelConfig, forms: Forms, rows: list[np.ndarray]) -> Network:
+    """A few steps on random labels, which move every part of the network, with all that only training does."""
+    random = np.random.default_rng(0)
+    torch.manual_seed(0)
+    network = Network(config, forms, word_dropout=0.2).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
+    for _ in range(8):
+        labels = [np.array(random.integers(0, 3, size=len(row) if config.task == "step" else None)) for row in rows]
+        inputs, lengths, truth = EncodedDataset(rows, labels if config.task == "step" else [int(k) for k in labels])[
+            range(len(rows))
+        ]
+        optimizer.zero_grad()
+        logits = network(inputs, lengths)
+        torch.nn.functional.cross_entropy(logits.flatten(0, -2), truth.flatten(), ignore_index=IGNORED).backward()
+        optimizer.step()
+    return network.eval()
+
+
+@pytest.mark.parametrize(
+    "tables", [{}, {"ngram_buckets": 40}, {"pair_buckets": 30}, {"ngram_buckets": 40, "pair_buckets": 30}]
+)
+@pytest.mark.parametrize("level", ["words", "subwords", "tokens"])
+def test_a_packed_text_model_answers_as_the_trained_network(level: Any, tables: dict[str, int], tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    known = ["how", "far", "is", "the", "moon", "from", "here", "?"]
+    # Beside the words of the vocabulary, unknown ones of training, and in the last rows ones that no training saw.
+    spelled = [*known, "moonlight", "farther", "Ⅻ", "naïveté"]
+    unseen = [*spelled, "unheard", "faraway", "月", "x" * 60, "ΟΔΟΣ"]
+    texts = [random.choice(spelled, size=n).tolist() for n in random.integers(1, 14, size=20)]
+    texts += [random.choice(unseen, size=n).tolist() for n in random.integers(1, 14, size=20)]
+    items: list[Any] = texts if level == "tokens" else ["", *map(" ".join, texts[1:])]
+    encoder = TextEncoder.fit(
+        [known] if level == "tokens" else [" ".join(known)],
+        TextEncoderConfig(level=level, max_length=None if level == "tokens" else 12),
+        min_count=1,
+    )
+    task = "step" if level == "tokens" else "sequence"
+    config = config_of(
+        "text", "gru", "step" if task == "step" else "all", vocab_size=encoder.vocab_size, bidirectional=True,
+        embedding_dropout=0.3, recurrent_dropout=0.3, dense_dropout=0.3, **tables,
+    )  # fmt: skip
+    forms = Forms(encoder.words(), config.ngram_buckets)
+    rows = [forms.number(text) for text in encoder.encode_many(items)]
+    if config.ngram_buckets:
+        assert max(row.max() for row in rows[20:]) > max(row.max() for row in rows[:20])
+    network = trained_network(config, forms, rows[:20])
+    weights = network.weights()
+    data = Dataset("text", task, items, None, None, None, "texts.csv", np.arange(len(items)))
+    truth = [np.zeros(len(row), dtype=np.int64) if task == "step" else 0 for row in rows]
+    packer = packer_of(data.take(range(20)), encoder, truth[:20])
+    folder = packer.pack(tmp_path / "artifact", config, weights)
+    engines: list[EngineName] = ["onnx", "torch"]
+    for engine in engines:
+        answers = Predictor.load(folder, engine=engine).run_each(items)
+        for row, result in zip(rows, answers, strict=True):
+            assert not isinstance(result, InvalidSequence)
+            with torch.inference_mode():
+                logits = network(torch.from_numpy(row)[None], torch.tensor([len(row)]))[0].numpy()
+            np.testing.assert_allclose(result[1], logits, rtol=0, atol=1e-5)
 
 
 def test_without_a_single_known_label_the_temperature_is_one(tmp_path: Path) -> None:

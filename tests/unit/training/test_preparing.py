@@ -21,6 +21,7 @@ from training.preparing import (
     fingerprint,
     fit_encoder,
     label_order,
+    make_forms,
     model_config,
 )
 from training.splits import Splits
@@ -70,14 +71,28 @@ def test_a_validation_split_of_other_classes_is_refused() -> None:
 def test_the_vocabulary_is_of_train_alone() -> None:
     encoder = fit_encoder(dataset(["red red blue"], ["a"]), TrainingConfig(min_count=2))
     assert isinstance(encoder, TextEncoder)
-    rows = encode(dataset(["Red blue green"], ["a"]), encoder, ("a", "b"))
+    forms = make_forms(encoder, TrainingConfig())
+    rows = encode(dataset(["Red blue green"], ["a"]), encoder, ("a", "b"), forms)
     assert rows.inputs[0].tolist() == [2, UNKNOWN_ID, UNKNOWN_ID]
+
+
+def test_with_character_n_grams_each_unknown_spelling_has_a_number_of_its_own() -> None:
+    config = TrainingConfig(min_count=2, ngram_buckets=50)
+    encoder = fit_encoder(dataset(["red red blue"], ["a"]), config)
+    forms = make_forms(encoder, config)
+    train = encode(dataset(["red red Blue", ""], ["a", "b"]), encoder, ("a", "b"), forms)
+    valid = encode(dataset(["Red blue green"], ["a"]), encoder, ("a", "b"), forms)
+    assert [row.tolist() for row in [*train.inputs, *valid.inputs]] == [[2, 2, 3], [UNKNOWN_ID], [2, 3, 4]]
+
+
+def test_a_series_has_no_forms() -> None:
+    assert make_forms(fit_encoder(dataset(series(4), ["a"], "series"), TrainingConfig()), TrainingConfig()) is None
 
 
 def test_readings_are_standardized_by_train_alone() -> None:
     train, other = series(20, 30), series(9, seed=5)
     encoder = fit_encoder(dataset(train, ["a", "b"], "series"), TrainingConfig())
-    rows = encode(dataset(other, ["a"], "series"), encoder, ("a", "b"))
+    rows = encode(dataset(other, ["a"], "series"), encoder, ("a", "b"), None)
     readings = np.concatenate(train).astype(np.float64)
     expected = (other[0] - readings.mean(axis=0)) / readings.std(axis=0)
     np.testing.assert_allclose(rows.inputs[0], expected, atol=1e-5)
@@ -88,16 +103,18 @@ def test_a_channel_that_was_never_read_is_no_obstacle() -> None:
     for item in items:
         item[:, 1] = np.nan
     encoder = fit_encoder(dataset(items, ["a", "b"], "series"), TrainingConfig(differences=True))
-    rows = encode(dataset(items, ["a", "b"], "series"), encoder, ("a", "b"))
+    rows = encode(dataset(items, ["a", "b"], "series"), encoder, ("a", "b"), None)
     assert all(np.isfinite(row).all() for row in rows.inputs)
 
 
 def test_a_label_that_training_never_saw_counts_in_no_loss() -> None:
     encoder = fit_encoder(dataset(["x y", "z"], ["a", "b"]), TrainingConfig())
-    rows = encode(dataset(["x", "y", "z"], ["b", "new", "a"]), encoder, ("a", "b"))
+    forms = make_forms(encoder, TrainingConfig())
+    rows = encode(dataset(["x", "y", "z"], ["b", "new", "a"]), encoder, ("a", "b"), forms)
     assert list(rows.labels) == [1, IGNORED, 0]
     tokens = dataset([["x", "y"]], [["new", "b"]], task="step")
-    rows = encode(tokens, fit_encoder(tokens, TrainingConfig(level="tokens")), ("a", "b"))
+    encoder = fit_encoder(tokens, TrainingConfig(level="tokens"))
+    rows = encode(tokens, encoder, ("a", "b"), make_forms(encoder, TrainingConfig()))
     assert rows.labels[0].tolist() == [IGNORED, 1]
 
 
@@ -106,7 +123,7 @@ def test_a_reading_missing_where_none_was_in_train_is_named_by_file_and_row() ->
     items = series(3, 3, 3)
     items[2][1, 0] = np.nan
     with pytest.raises(InvalidData, match=r"here\.csv, row 4.*at \[1, 0\]: a reading is missing") as error:
-        encode(dataset(items, ["a", "b", "a"], "series"), encoder, ("a", "b"))
+        encode(dataset(items, ["a", "b", "a"], "series"), encoder, ("a", "b"), None)
     assert error.value.row == 4
 
 
@@ -124,14 +141,15 @@ def test_the_network_takes_what_the_encoder_gives(differences: bool, missing: bo
     assert isinstance(encoder, TimeSeriesEncoder)
     assert (model.input_size, model.vocab_size, model.embedding_dim) == (input_size, None, None)
     assert (model.cell, model.hidden_size, model.pooling, model.dense_dropout) == ("gru", 7, ("max",), 0.25)
-    assert encode(data, encoder, ("a", "b")).inputs[0].shape == (5, input_size)
+    assert encode(data, encoder, ("a", "b"), None).inputs[0].shape == (5, input_size)
 
 
 def test_a_text_network_has_a_row_for_each_entry_of_the_vocabulary() -> None:
     data = dataset(["red red blue blue", "red"], ["a", "b"])
-    config = TrainingConfig(embedding_dim=9)
+    config = TrainingConfig(embedding_dim=9, ngram_buckets=70, pair_buckets=60)
     model = model_config(config, fit_encoder(data, config), "lstm", 2, data)
     assert (model.vocab_size, model.embedding_dim, model.input_size) == (4, 9, None)
+    assert (model.ngram_buckets, model.pair_buckets) == (70, 60)
 
 
 def test_long_rows_with_a_label_for_each_step_are_cut_into_consecutive_pieces() -> None:
@@ -151,7 +169,7 @@ def test_rows_that_fit_and_rows_with_one_label_are_left_whole() -> None:
 
 def test_equal_fingerprints_are_of_equal_configuration_and_data() -> None:
     def splits(train: Dataset) -> Splits:
-        return Splits(train, dataset(["v"], ["a"]), None, [], np.array([False]), None)
+        return Splits(train, dataset(["v"], ["a"]), None, {}, [], np.array([False]), None)
 
     base = dataset(["x", "y"], ["a", "b"])
     config = TrainingConfig()
@@ -165,8 +183,8 @@ def test_equal_fingerprints_are_of_equal_configuration_and_data() -> None:
     ]
     assert len(set(marks)) == len(marks)
     # The same rows, divided elsewhere.
-    moved = Splits(base.take([0]), base.take([1]), None, [], np.array([False]), None)
-    kept = Splits(base.take([0, 1]), base.take([]), None, [], np.array([]), None)
+    moved = Splits(base.take([0]), base.take([1]), None, {}, [], np.array([False]), None)
+    kept = Splits(base.take([0, 1]), base.take([]), None, {}, [], np.array([]), None)
     assert fingerprint(config, moved) != fingerprint(config, kept)
     # Where a file lies does not matter, nor what was said of it.
     assert fingerprint(config, splits(replace(base, source="there.csv"))) == marks[0]
@@ -175,7 +193,7 @@ def test_equal_fingerprints_are_of_equal_configuration_and_data() -> None:
 def test_a_fingerprint_knows_every_reading() -> None:
     def mark(items: list[np.ndarray]) -> str:
         train = dataset(items, ["a", "b"], "series")
-        return fingerprint(TrainingConfig(), Splits(train, train, None, [], np.array([True]), None))
+        return fingerprint(TrainingConfig(), Splits(train, train, None, {}, [], np.array([True]), None))
 
     items = series(3, 4)
     changed = [item.copy() for item in items]

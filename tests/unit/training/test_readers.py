@@ -402,3 +402,14 @@ def test_any_series_survive_jsonl(tmp_path: Path, series: list[list[tuple[float 
     options = ReadOptions(kind="series")
     for item, expected in zip(read(path, options).items, series, strict=True):
         np.testing.assert_array_equal(item, np.array(expected, dtype=np.float32))
+
+
+def test_a_file_to_predict_is_read_by_the_columns_of_the_train_file(tmp_path: Path) -> None:
+    path = tmp_path / "new.csv"
+    path.write_text("text,remark\na,b\nc,d\n")
+    like = {"sequence": "remark", "label": "verdict"}
+    assert [piece.items for piece in stream(path, labelled=False, like=like)] == [["b", "d"]]
+    # What is said wins, and a name that the file lacks is left to be found.
+    said = ReadOptions(sequence="text")
+    assert [piece.items for piece in stream(path, said, labelled=False, like=like)] == [["a", "c"]]
+    assert [piece.items for piece in stream(path, labelled=False, like={"sequence": "other"})] == [["a", "c"]]

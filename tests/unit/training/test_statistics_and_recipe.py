@@ -96,6 +96,8 @@ def test_the_documented_preset_is_exactly_what_the_design_says(statistics: Stati
         "precision": "32-true",
         "update_gate_bias": 0.0,
         "differences": False,
+        "ngram_buckets": 0,
+        "pair_buckets": 0,
     }
     expected = network | no_dropout | optimization
     assert {name: getattr(config, name) for name in expected} == expected
