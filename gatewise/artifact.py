@@ -125,7 +125,7 @@ class Manifest(BaseModel):
 
     def sealed(self) -> Manifest:
         """This manifest with its own digest filled in."""
-        return self.model_copy(update={"digest": _digest(self)})
+        return self.model_copy(update={"digest": _digest(self.model_dump(mode="json"))})
 
 
 class Golden(BaseModel):
@@ -204,7 +204,7 @@ def read_manifest(folder: Path) -> Manifest:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise ArtifactCorrupt(f"{path}: field {place}: {first['msg']}; restore the folder") from None
-    if manifest.digest != _digest(manifest):
+    if manifest.digest != _digest(raw):
         raise ArtifactCorrupt(f"{path}: changed since it was written (its digest differs); restore the folder")
     return manifest
 
@@ -324,6 +324,7 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _digest(manifest: Manifest) -> str:
-    fields = manifest.model_dump(mode="json", exclude={"digest"})
-    return _sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS))
+def _digest(fields: Mapping[str, Any]) -> str:
+    """Of the fields as they stand in the file, so that a field that is new in a later version changes no older one."""
+    others = {name: value for name, value in fields.items() if name != "digest"}
+    return hashlib.sha256(orjson.dumps(others, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -34,7 +34,7 @@ class Batch:
     """Right-padded sequences.
 
     Attributes:
-        inputs: features float32 (B, T, F), or in training token ids int64 (B, T); zero beyond a sequence's length.
+        inputs: features float32 (B, T, F), or in training forms of tokens int64 (B, T); zero beyond a length.
         lengths: real timesteps of each sequence, int64 (B,), each at least 1.
     """
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.architecture import ModelConfig
+from gatewise.errors import ArtifactCorrupt
 from gatewise.schema import FloatArray
 
 Ids = NDArray[np.int64]
@@ -50,9 +51,11 @@ class TokenEmbedder:
     """Embeds one encoded text in numpy; what serving runs, and what the torch embedding of training is held to."""
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, FloatArray]) -> None:
-        self._words = weights["embedding.weight"]
-        self._ngrams = weights["ngrams.weight"] if config.ngram_buckets else None
-        self._pairs = weights["pairs.weight"] if config.pair_buckets else None
+        """Raise ArtifactCorrupt where a table is missing or has another shape than the configuration says."""
+        E = config.embedding_dim or 0
+        self._words = _table(weights, "embedding.weight", (config.vocab_size or 0, E))
+        self._ngrams = _table(weights, "ngrams.weight", (config.ngram_buckets, E)) if config.ngram_buckets else None
+        self._pairs = _table(weights, "pairs.weight", (config.pair_buckets, E)) if config.pair_buckets else None
 
     def embed(self, ids: Ids, unknown: Sequence[tuple[int, str]] = ()) -> FloatArray:
         """Return features (T, E).
@@ -69,6 +72,14 @@ class TokenEmbedder:
             previous = np.concatenate([[0], ids[:-1]])
             features += self._pairs[pair_rows(previous, ids, len(self._pairs))]
         return features
+
+
+def _table(weights: Mapping[str, FloatArray], name: str, shape: tuple[int, int]) -> FloatArray:
+    if name not in weights:
+        raise ArtifactCorrupt(f"the weights have no {name}; restore the folder")
+    if weights[name].shape != shape:
+        raise ArtifactCorrupt(f"{name} has shape {weights[name].shape}, and the model {shape}; restore the folder")
+    return weights[name]
 
 
 def embedding_names() -> tuple[str, ...]:

@@ -101,10 +101,12 @@ class Predictor:
         """
         p = self.probabilities(logits)
         if self.manifest.task == "sequence":
+            shares = p.tolist()
+            k = int(p.argmax())
             return Prediction(
-                label=self._labels[int(p.argmax())],
-                confidence=float(p.max()),
-                probabilities=dict(zip(self._labels, p.tolist(), strict=True)),
+                label=self._labels[k],
+                confidence=shares[k],
+                probabilities=dict(zip(self._labels, shares, strict=True)),
             )
         return StepPrediction(
             labels=[self._labels[k] for k in p.argmax(axis=1)],

@@ -119,19 +119,17 @@ class TextEncoder:
         if self.config.level == "tokens":
             return self._look_up(parse_tokens(item, loc))
         text = parse_text(item, loc)
-        read = self._cut(text)
-        return self._kept(self.tokenizer.encode(read, add_special_tokens=False), read, is_cut=read is not text)
+        read, is_cut = self._cut(text)
+        return self._kept(self.tokenizer.encode(read, add_special_tokens=False), read, is_cut=is_cut)
 
     def encode_many(self, items: Sequence[Any]) -> list[TokenIds]:
         """Encode items that `encode` would accept, on all cores; the result is that of `encode`, faster."""
         if self.config.level == "tokens":
             return [self._look_up(parse_tokens(item, (i,))) for i, item in enumerate(items)]
-        texts = [parse_text(item, (i,)) for i, item in enumerate(items)]
-        reads = [self._cut(text) for text in texts]
-        encodings = self.tokenizer.encode_batch(reads, add_special_tokens=False)
+        reads = [self._cut(parse_text(item, (i,))) for i, item in enumerate(items)]
+        encodings = self.tokenizer.encode_batch([read for read, _ in reads], add_special_tokens=False)
         return [
-            self._kept(encoding, read, is_cut=read is not text)
-            for encoding, read, text in zip(encodings, reads, texts, strict=True)
+            self._kept(encoding, read, is_cut=is_cut) for encoding, (read, is_cut) in zip(encodings, reads, strict=True)
         ]
 
     def words(self) -> list[str]:
@@ -145,11 +143,14 @@ class TextEncoder:
         unknown = tuple((int(t), normalized[t]) for t in np.flatnonzero(ids == UNKNOWN_ID))
         return TokenIds(ids, unknown, tokens=tokens)
 
-    def _cut(self, text: str) -> str:
-        if self.config.max_length is None or len(text) <= _CHARACTERS_PER_TOKEN * self.config.max_length:
-            return text
-        head, tail = _shares(_CHARACTERS_PER_TOKEN * self.config.max_length, self.config.keep)
-        return f"{text[:head]} {text[len(text) - tail :]}"
+    def _cut(self, text: str) -> tuple[str, bool]:
+        """Return what the tokenizer reads of a text, and whether that is less than all."""
+        read, limit = text, self.config.max_length
+        if limit is not None and len(text) > _CHARACTERS_PER_TOKEN * limit:
+            head, tail = _shares(_CHARACTERS_PER_TOKEN * limit, self.config.keep)
+            read = f"{text[:head]} {text[len(text) - tail :]}"
+        # The tokenizer does this first of all; where it composes, its offsets leave out what it took into a letter.
+        return unicodedata.normalize("NFC", read), read is not text
 
     def _kept(self, encoding: Encoding, text: str, *, is_cut: bool) -> TokenIds:
         ids = np.array(encoding.ids or [UNKNOWN_ID], dtype=np.int64)
@@ -165,7 +166,8 @@ class TextEncoder:
         return TokenIds(ids, spelled, truncated=is_cut or len(kept) < len(encoding.ids))
 
     def _spelling(self, text: str, offsets: tuple[int, int]) -> str:
-        return _normalized(text[offsets[0] : offsets[1]], self.config.lowercase)
+        # Not Python's lower case: that of a sigma depends on its place, and the vocabulary's does not.
+        return str(self.tokenizer.normalizer.normalize_str(text[offsets[0] : offsets[1]]))
 
 
 def _shares(budget: int, keep: Keep) -> tuple[int, int]:

@@ -111,18 +111,18 @@ class TimeSeriesEncoder:
         return slice(0, limit) if self.config.keep == "head" else slice(length - limit, length)
 
     def _check_range(self, features: FloatArray, start: int, loc: Loc) -> None:
-        far = np.abs(features) > _FARTHEST
-        if not far.any():
+        if max(features.max(), -features.min()) <= _FARTHEST:
             return
+        far = np.abs(features) > _FARTHEST
         C = len(self.config.channels)
         t, feature = (int(i) for i in np.argwhere(far)[0])
         place = (start + t,) if C == 1 else (start + t, feature % C)
         raise InvalidSequence("is too far from every reading of the training data", loc=(*loc, *place))
 
     def _features(self, values: FloatArray) -> FloatArray:
-        filled = (
-            _fill(values.astype(np.float64), self._mean) if self.config.allow_missing else values.astype(np.float64)
-        )
+        filled = values.astype(np.float64)
+        if self.config.allow_missing:
+            filled = _fill(filled, self._mean)
         parts = [(filled - self._mean) / self._scale]
         if self.config.difference_scale is not None:
             parts.append(np.diff(filled, axis=0, prepend=filled[:1]) / self._difference_scale)

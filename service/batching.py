@@ -41,6 +41,8 @@ logger = logging.getLogger("gatewise.service")
 
 Result = NDArray[np.float32] | EngineFailure
 _BUCKETS_PER_DOUBLING = 4
+# A request may wait this many times as long as the model needs for it, where that is more than `queue_seconds`.
+_WAIT_PER_WORK = 10
 
 
 class Runs(Protocol):
@@ -56,6 +58,7 @@ class BatchLimits:
     """How much waits and how much runs at once; a step is one timestep of one sequence."""
 
     queue_steps: int = 1_000_000
+    queue_seconds: float = 0.2
     max_items: int = 32
     max_steps: int = 32_768
     max_padding: float = 0.25
@@ -169,9 +172,9 @@ class Batcher:
             BodyTooLarge: they are more than the queue holds at all.
             QueueFull: they do not fit beside what waits.
         """
-        job = Job(self, engine, inputs, self._clock())
-        steps = sum(map(_steps, job.items))
+        steps = sum(max(1, len(array)) for array in inputs)
         self._admit(steps)
+        job = Job(self, engine, inputs, self._clock())
         due = self._virtual
         # The order inside a request is free, since all its answers go out together: by length, for close batches.
         for item in sorted(job.items, key=_steps):
@@ -196,20 +199,38 @@ class Batcher:
         if not self._running:
             await asyncio.to_thread(self._thread.join, timeout_seconds)
 
-    def _admit(self, steps: int) -> None:
+    def check_wait(self, steps: int) -> None:
+        """Refuse a request that would wait too long, by the timesteps that it asks for in all.
+
+        How long is known from what waits already: the queue is fair, so none that came before goes ahead by more than
+        this request itself asks for.
+
+        Raises:
+            NotReady: the batcher is closing.
+            QueueFull: it would wait too long.
+        """
         if self._is_closing:
             raise NotReady("the service is stopping")
+        wait = min(self.queued_steps, self._waiting_jobs * steps) * self._seconds_per_step
+        if wait > max(self._limits.queue_seconds, _WAIT_PER_WORK * steps * self._seconds_per_step):
+            raise self._queue_full()
+
+    def _admit(self, steps: int) -> None:
+        self.check_wait(steps)
         limit = self._limits.queue_steps
         if steps > limit:
             raise BodyTooLarge(
                 f"the sequences have {steps} timesteps together, and one request may have {limit}; split it"
             )
         if self.queued_steps + steps > limit:
-            wait = self.queued_steps * self._seconds_per_step
-            raise QueueFull(
-                f"{self.queued_steps} timesteps wait for the model already; try again later",
-                retry_after_seconds=min(60, max(1, math.ceil(wait))),
-            )
+            raise self._queue_full()
+
+    def _queue_full(self) -> QueueFull:
+        wait = self.queued_steps * self._seconds_per_step
+        return QueueFull(
+            f"{self.queued_steps} timesteps wait for the model already; try again later",
+            retry_after_seconds=min(60, max(1, math.ceil(wait))),
+        )
 
     def _schedule(self) -> None:
         # One turn of the loop later, so that requests which arrived in the same turn start together.

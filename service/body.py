@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from service.deadlines import Deadlines
 from service.errors import BodyTimeout, BodyTooLarge, ClientLeft, QueueFull, UnsupportedMediaType
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -14,10 +14,16 @@ _JSON = "application/json"
 _UTF8 = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
+def announced_size(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    """The body's length by its header; 0 where none is said."""
+    return next((int(value) for name, value in headers if name == b"content-length" and value.isdigit()), 0)
+
+
 class BodyReader:
     """Reads the bodies of one worker, and bounds what they hold of its memory together."""
 
-    def __init__(self, max_body_bytes: int, max_pending_bytes: int) -> None:
+    def __init__(self, max_body_bytes: int, max_pending_bytes: int, deadlines: Deadlines) -> None:
+        self._deadlines = deadlines
         self._max_body = max_body_bytes
         self._max_pending = max_pending_bytes
         self.pending_bytes = 0
@@ -34,7 +40,7 @@ class BodyReader:
         self._check_headers(headers)
         body = bytearray()
         try:
-            async with asyncio.timeout_at(deadline):
+            with self._deadlines.limit(deadline):
                 while await self._read_some(body, receive):
                     pass
         except BaseException as error:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from service import errors, metrics, openapi
-from service.body import Receive
+from service.body import Receive, announced_size
 from service.errors import ErrorAnswer, Headers, MethodNotAllowed, NoSuchRoute, NotReady, Relayed, answer_error
 from service.runtime import Runtime
 
@@ -93,6 +93,7 @@ class Gateway:
         runtime = self._runtime
         deadline = asyncio.get_running_loop().time() + runtime.timeout_seconds
         assert runtime.bodies is not None
+        runtime.admit(announced_size(scope["headers"]))
         body = await runtime.bodies.read(scope["headers"], receive, deadline)
         try:
             answer = await runtime.predict(body, receive, deadline)

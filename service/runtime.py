@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 from service import payload, registry
 from service.batching import Batcher, BatchLimits, Job, Result
 from service.body import BodyReader, Receive
+from service.deadlines import Deadlines
 from service.errors import ClientLeft, NotReady, TimedOut
 from service.metrics import Metrics
 from service.payload import Answer, PredictRequest
@@ -37,6 +38,8 @@ class Runtime:
         self.bodies: BodyReader | None = None
         self._batcher: Batcher | None = None
         self._encoder: ThreadPoolExecutor | None = None
+        self._deadlines: Deadlines | None = None
+        self._steps_per_byte = 0.0
 
     @staticmethod
     def check() -> None:
@@ -60,9 +63,11 @@ class Runtime:
         model = await asyncio.to_thread(registry.load_live, settings)
         self.settings = settings
         self.metrics = Metrics()
-        self.bodies = BodyReader(settings.max_body_bytes, settings.max_pending_bytes)
+        self._deadlines = Deadlines()
+        self.bodies = BodyReader(settings.max_body_bytes, settings.max_pending_bytes, self._deadlines)
         limits = BatchLimits(
             queue_steps=settings.queue_steps,
+            queue_seconds=settings.queue_seconds,
             max_items=settings.max_batch_items,
             max_steps=settings.max_batch_steps,
             max_wait_seconds=min(5.0, settings.timeout_seconds / 4),
@@ -106,6 +111,14 @@ class Runtime:
             return True
         return self._batcher.running_seconds < 60 + 2 * self.settings.timeout_seconds
 
+    def admit(self, body_bytes: int) -> None:
+        """Refuse a request before its body is read, where requests of its size would wait too long by now.
+
+        Raises:
+            QueueFull: they would.
+        """
+        self._queue().check_wait(int(body_bytes * self._steps_per_byte))
+
     async def predict(self, body: bytes | bytearray, receive: Receive, deadline: float) -> Answer:
         """Answer the body of `POST /predict`.
 
@@ -120,8 +133,11 @@ class Runtime:
             request, encoded = self._read(model, body)
         else:
             request, encoded = await self._in_thread(deadline, self._read, model, body)
-        job = self._queue().submit(model.predictor, [one.inputs for one in encoded])
-        results = await _results(job, receive, deadline)
+        inputs = [one.inputs for one in encoded]
+        self._steps_per_byte += 0.05 * (sum(map(len, inputs)) / len(body) - self._steps_per_byte)
+        job = self._queue().submit(model.predictor, inputs)
+        assert self._deadlines is not None
+        results = await _results(job, receive, deadline, self._deadlines)
         if len(encoded) <= INLINE_PREDICTIONS and sum(len(one.inputs) for one in encoded) <= INLINE_STEPS:
             answer = payload.answer(model, encoded, results, request.probabilities)
         else:
@@ -151,14 +167,14 @@ class Runtime:
         return self._batcher
 
 
-async def _results(job: Job, receive: Receive, deadline: float) -> list[Result]:
+async def _results(job: Job, receive: Receive, deadline: float, deadlines: Deadlines) -> list[Result]:
     loop = asyncio.get_running_loop()
     watches: list[asyncio.Task[None]] = []
 
     def lose_patience() -> None:
         watches.append(loop.create_task(_watch(job, receive, deadline)))
 
-    timer = loop.call_at(min(deadline, loop.time() + _PATIENCE_SECONDS), lose_patience)
+    timer = deadlines.at(min(deadline, loop.time() + _PATIENCE_SECONDS), lose_patience)
     try:
         return await job.future
     finally:

@@ -46,6 +46,12 @@ class ServiceSettings(BaseSettings):
     queue_steps: int = Field(
         default=1_000_000, ge=1, description="timesteps that wait for a worker's model; beyond it requests get 429"
     )
+    queue_seconds: float = Field(
+        default=0.2,
+        gt=0,
+        le=3600,
+        description="a request that would wait longer for the model, or ten times its own work, gets 429 at once",
+    )
     max_batch_items: int = Field(default=32, ge=1, le=4096, description="sequences in one batch")
     max_batch_steps: int = Field(
         default=32_768, ge=1, description="timesteps in one batch, padding counted; one longer sequence runs alone"

@@ -48,7 +48,9 @@ class TrainingConfig(BaseModel):
     bidirectional: bool = False
     pooling: tuple[Pooling, ...] = Field(("last",), min_length=1)
     dense_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (64,)
-    embedding_dropout: float = Field(0.0, ge=0, lt=1)
+    embedding_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of the features that a whole sequence is trained without"
+    )
     recurrent_dropout: float = Field(0.0, ge=0, lt=1)
     dense_dropout: float = Field(0.0, ge=0, lt=1)
     update_gate_bias: float = Field(0.0, description="initial bias of a GRU's update gate; an LSTM's forget gate has 1")

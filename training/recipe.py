@@ -39,6 +39,8 @@ def resolve(statistics: Statistics, settings: Mapping[str, Any]) -> tuple[Traini
         config = config.model_copy(update={"level": "tokens"})
     if statistics.kind == "series" and config.keep == "head_tail":
         raise InvalidConfig("keep: head_tail is for texts; a series keeps its head or its tail")
+    if statistics.kind == "series" and (config.ngram_buckets or config.pair_buckets):
+        raise InvalidConfig("ngram_buckets, pair_buckets: these are of a text's tokens; a series has none")
     if config.monitor == "span_f1" and not statistics.bio:
         raise InvalidConfig("monitor: span_f1 needs BIO tags; use accuracy or macro_f1")
     return config, choices

@@ -249,6 +249,29 @@ def test_a_full_queue_refuses_with_the_time_to_try_again_and_takes_work_once_it_
     run(test)
 
 
+def test_a_request_that_would_wait_too_long_is_refused_and_larger_work_may_wait_longer() -> None:
+    async def test() -> None:
+        engine = FakePredictor()
+        batcher = Batcher(BatchLimits(queue_seconds=0.2))
+        batcher._seconds_per_step = 0.01
+        jobs = [await hold(batcher, engine), *(batcher.submit(engine, [sequence(2)]) for _ in range(10))]
+        # Ten that wait go ahead with at most as many steps as the request has itself: 10 * 2 steps are 0.2 s.
+        batcher.check_wait(2)
+        jobs.append(batcher.submit(engine, [sequence(2)]))
+        with pytest.raises(QueueFull):
+            batcher.check_wait(2)
+        # One step: the fair share of each of the eleven is a step too, 0.11 s.
+        batcher.check_wait(1)
+        # The model works 1 s for a hundred steps: to wait 0.22 s more is little.
+        batcher.check_wait(100)
+        engine.free.set()
+        await asyncio.gather(*(job.future for job in jobs))
+        batcher.check_wait(2)
+        await batcher.close()
+
+    run(test)
+
+
 def test_closing_answers_what_is_queued_and_takes_nothing_new() -> None:
     async def test() -> None:
         engine = FakePredictor()

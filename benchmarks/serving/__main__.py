@@ -1,0 +1,214 @@
+"""Serve one model with every system, in turn and in one run: CPU time a request, throughput, latency.
+
+    python -m benchmarks.serving [closed|rates|text|workers|all] [--systems gatewise,Triton] [--rounds 3] [--seconds 3]
+
+The server has one core and the load generator the other. Systems are interleaved: every round starts each of them once
+and asks at every number of connections, so that a slow minute of the machine hits all alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pickle
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.serving.load import Plan
+from benchmarks.serving.models import Case, series_case, text_case
+from benchmarks.serving.systems import ARRIVAL_ORDER, GATEWISE, GATEWISE_2, HERE, PEER_SYSTEMS, ROOT, Server, System
+
+RESULTS = HERE / "results"
+_CONNECTIONS = (1, 8, 32, 128)
+_RATES = (0.3, 0.5, 0.7, 0.85, 1.0, 1.5, 2.0)
+Row = dict[str, Any]
+
+
+class Bench:
+    """Starts servers on the first core, and load on the second."""
+
+    def __init__(self, work: Path, seconds: float) -> None:
+        self.work, self.seconds = work, seconds
+        self.cores = sorted(os.sched_getaffinity(0))[:2]
+        if len(self.cores) < 2:
+            raise SystemExit("the benchmark needs two cores: one for the server, one for the load")
+        self._port = 21_000
+
+    def start(self, system: System, case: Case, *, all_cores: bool = False) -> Server:
+        self._port += 10
+        cores = set(self.cores) if all_cores else {self.cores[0]}
+        return Server(system, case, self._port, cores, ROOT / ".bench", self.work)
+
+    def measure(self, server: Server, **how: Any) -> Row:
+        """Ask a server by a plan; CPU time counts from the first request to the last answer."""
+        requests = self.work / "requests.pickle"
+        requests.write_bytes(pickle.dumps(server.requests()))
+        plan = Plan(port=server.port, requests=str(requests), reader=server.system.reader, seconds=self.seconds, **how)
+        (self.work / "plan.json").write_text(json.dumps(asdict(plan)))
+        before = server.cpu_seconds()
+        ran = subprocess.run(
+            [sys.executable, "-m", "benchmarks.serving.load", str(self.work / "plan.json")],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            check=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, {self.cores[1]}),
+        )
+        cpu = server.cpu_seconds() - before
+        report = json.loads(ran.stdout)
+        # The warm-up's requests cost CPU too, at the same rate.
+        share = plan.seconds / (plan.seconds + plan.warm_up)
+        return _row(report, cpu * share)
+
+
+def _row(report: Row, cpu: float) -> Row:
+    latencies, answered = report["latencies_ms"], len(report["latencies_ms"])
+    p50, p99 = np.percentile(latencies, [50, 99]) if latencies else (float("nan"),) * 2
+    return {
+        "rps": answered / report["seconds"],
+        "cpu_ms": 1000 * cpu / max(1, sum(report["statuses"].values())),
+        "p50_ms": float(p50),
+        "p99_ms": float(p99),
+        "refused": report["statuses"].get("429", 0),
+        "refused_p99_ms": float(np.percentile(report["refused_ms"], 99)) if report["refused_ms"] else None,
+        "other_statuses": {s: n for s, n in report["statuses"].items() if s not in ("200", "429")},
+        **{key: report[key] for key in ("without_retry_after", "checked", "wrong", "broken", "unanswered")},
+    }
+
+
+def closed(bench: Bench, systems: list[System], rounds: int) -> Row:
+    """CPU time a request at several numbers of connections, for every system."""
+    case = series_case(bench.work / "series")
+    rows: dict[str, dict[str, list[Row]]] = {s.name: {str(n): [] for n in _CONNECTIONS} for s in systems}
+    for round_ in range(rounds):
+        for system in systems:
+            server = bench.start(system, case)
+            try:
+                bench.measure(server, connections=8)
+                for n in _CONNECTIONS:
+                    row = bench.measure(server, connections=n)
+                    row |= {"ready_seconds": server.ready_seconds, "resident_mb": server.resident_mb()}
+                    rows[system.name][str(n)].append(row)
+                    _say(f"{round_ + 1} {system.name:<26} {n:>4} connections", row)
+            finally:
+                server.stop()
+    return rows
+
+
+def rates(bench: Bench, systems: list[System], rounds: int) -> Row:
+    """Latency at constant arrivals, at shares of each system's own maximum rate."""
+    case = series_case(bench.work / "series")
+    rows: Row = {}
+    for system in systems:
+        rows[system.name] = []
+    for round_ in range(rounds):
+        for system in systems:
+            server = bench.start(system, case)
+            try:
+                bench.measure(server, connections=32)
+                most = bench.measure(server, connections=32)["rps"]
+                for share in _RATES:
+                    row = {"share": share, "rate": share * most, **bench.measure(server, rate=share * most)}
+                    rows[system.name].append(row)
+                    _say(f"{round_ + 1} {system.name:<26} {share:>4.0%} of {most:.0f}/s", row)
+                row = {"share": 0.5, "after_overload": True, **bench.measure(server, rate=0.5 * most, warm_up=1.0)}
+                rows[system.name].append(row)
+                _say(f"{round_ + 1} {system.name:<26}  50% a second later", row)
+            finally:
+                server.stop()
+    return rows
+
+
+def text(bench: Bench, rounds: int) -> Row:
+    """Texts of mixed lengths: batches by length against batches in the order of arrival."""
+    case = text_case(bench.work / "text")
+    rows: dict[str, list[Row]] = {GATEWISE.name: [], ARRIVAL_ORDER.name: []}
+    for round_ in range(rounds):
+        for system in (GATEWISE, ARRIVAL_ORDER):
+            server = bench.start(system, case)
+            try:
+                bench.measure(server, connections=32)
+                row = bench.measure(server, connections=32)
+                rows[system.name].append(row)
+                _say(f"{round_ + 1} {system.name:<26} mixed texts", row)
+            finally:
+                server.stop()
+    return rows
+
+
+def workers(bench: Bench, rounds: int) -> Row:
+    """One worker and two, on both cores, which they share with the load generator."""
+    case = series_case(bench.work / "series")
+    rows: dict[str, list[Row]] = {GATEWISE.name: [], GATEWISE_2.name: []}
+    for round_ in range(rounds):
+        for system in (GATEWISE, GATEWISE_2):
+            server = bench.start(system, case, all_cores=True)
+            try:
+                bench.measure(server, connections=64)
+                row = bench.measure(server, connections=64)
+                row |= {"ready_seconds": server.ready_seconds, "resident_mb": server.resident_mb()}
+                rows[system.name].append(row)
+                _say(f"{round_ + 1} {system.name:<26} both cores", row)
+            finally:
+                server.stop()
+    return rows
+
+
+def _say(what: str, row: Row) -> None:
+    wrong = {key: row[key] for key in ("wrong", "broken", "unanswered", "other_statuses") if row[key]}
+    print(
+        f"{what}: {row['rps']:7.0f}/s  {row['cpu_ms']:.3f} CPU-ms  p50 {row['p50_ms']:.1f}  p99 {row['p99_ms']:.1f} ms"
+        f"{'  429: ' + str(row['refused']) if row['refused'] else ''}  {wrong or ''}",
+        flush=True,
+    )
+
+
+def _machine() -> Row:
+    model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
+    return {
+        "cpu": model.partition(":")[2].strip(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("bentoml", "onnxruntime", "torch", "numpy")},
+        "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+    }
+
+
+def main() -> None:
+    """Run the parts asked for; each writes its results beside this file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="?", default="all", choices=["closed", "rates", "text", "workers", "all"])
+    parser.add_argument("--systems", default="", help="parts of names, by commas; all where not given")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--no-save", action="store_true", help="print only")
+    args = parser.parse_args()
+    wanted = [name.strip().lower() for name in args.systems.split(",") if name.strip()]
+    systems = [s for s in (GATEWISE, *PEER_SYSTEMS) if not wanted or any(name in s.name.lower() for name in wanted)]
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), args.seconds)
+        parts = {
+            "closed": lambda: closed(bench, systems, args.rounds),
+            "rates": lambda: rates(bench, systems, args.rounds),
+            "text": lambda: text(bench, args.rounds),
+            "workers": lambda: workers(bench, args.rounds),
+        }
+        for name, part in parts.items():
+            if args.part in (name, "all"):
+                result = {"machine": _machine(), "rows": part()}
+                if not args.no_save:
+                    RESULTS.mkdir(exist_ok=True)
+                    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

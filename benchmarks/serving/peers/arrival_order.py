@@ -1,0 +1,28 @@
+"""Gatewise with one thing taken away: batches take what came first, whatever its length, and pad it."""
+
+from typing import Any
+
+import service.runtime
+from service.batching import Batcher
+
+
+class ArrivalOrder(Batcher):
+    """Takes the oldest items, up to `max_items`."""
+
+    def _take(self) -> list[Any]:
+        batch: list[Any] = []
+        steps = 0
+        while self._arrivals and len(batch) < self._limits.max_items:
+            item = self._arrivals.popleft()
+            if not item.gone:
+                item.gone = True
+                batch.append(item)
+                steps += item.steps
+        if batch:
+            self._account(batch, steps)
+        return batch
+
+
+service.runtime.Batcher = ArrivalOrder  # type: ignore[misc]
+
+from service.app import GatewiseService  # noqa: E402, F401
