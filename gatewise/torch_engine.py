@@ -43,6 +43,9 @@ class TorchEngine:
     @torch.inference_mode()
     def run(self, batch: Batch) -> NDArray[np.float32]:
         """Return logits, (B, K), or (B, T, K) for a per-step model."""
-        inputs = torch.from_numpy(batch.inputs).to(self.device, non_blocking=True)
+        inputs = torch.from_numpy(batch.inputs)
+        if self.device != "cpu":
+            # Only a copy from pinned memory goes on beside what the device computes.
+            inputs = inputs.pin_memory().to(self.device, non_blocking=True)
         logits: NDArray[np.float32] = self._model(inputs, torch.from_numpy(batch.lengths)).cpu().numpy()
         return logits

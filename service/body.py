@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from typing import Any, Literal
 
 from service.deadlines import Deadlines
 from service.errors import BodyTimeout, BodyTooLarge, ClientLeft, QueueFull, UnsupportedMediaType
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
-_JSON = "application/json"
+MediaType = Literal["application/json", "application/x-npy"]
 _UTF8 = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
@@ -28,8 +28,10 @@ class BodyReader:
         self._max_pending = max_pending_bytes
         self.pending_bytes = 0
 
-    async def read(self, headers: Iterable[tuple[bytes, bytes]], receive: Receive, deadline: float) -> bytearray:
-        """Return the body; give its length to `release` when the request is over.
+    async def read(
+        self, headers: Iterable[tuple[bytes, bytes]], receive: Receive, deadline: float
+    ) -> tuple[bytearray, MediaType]:
+        """Return the body and what it is; give its length to `release` when the request is over.
 
         Args:
             headers: as ASGI has them, names in lower case.
@@ -37,7 +39,7 @@ class BodyReader:
         Raises:
             UnsupportedMediaType, BodyTooLarge, QueueFull, BodyTimeout, ClientLeft: as their names say.
         """
-        self._check_headers(headers)
+        media_type = self._check_headers(headers)
         body = bytearray()
         try:
             with self._deadlines.limit(deadline):
@@ -48,7 +50,7 @@ class BodyReader:
             if isinstance(error, TimeoutError):
                 raise BodyTimeout(f"the body did not arrive in time; {len(body)} bytes had come") from None
             raise
-        return body
+        return body, media_type
 
     def release(self, size: int) -> None:
         """Say that a body of this size is held no longer."""
@@ -67,24 +69,30 @@ class BodyReader:
             raise QueueFull("the service holds as many requests as its memory allows; try again", 1)
         return bool(message.get("more_body", False))
 
-    def _check_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def _check_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> MediaType:
+        media_type: MediaType = "application/json"
         for name, value in headers:
             if name == b"content-type":
-                _check_content_type(value.decode("latin-1"))
+                media_type = _media_type(value)
             elif name == b"content-encoding" and value.lower() not in (b"", b"identity"):
                 raise UnsupportedMediaType(
                     f"content-encoding {value.decode('latin-1')!r} is not taken; send the body as it is"
                 )
             elif name == b"content-length" and value.isdigit() and int(value) > self._max_body:
                 raise self._too_large(str(int(value)))
+        return media_type
 
     def _too_large(self, size: str) -> BodyTooLarge:
         return BodyTooLarge(f"the body has {size} bytes, and this service takes {self._max_body}; split the request")
 
 
-def _check_content_type(value: str) -> None:
-    media_type, *parameters = (part.strip() for part in value.split(";"))
-    if media_type.lower() != _JSON:
+def _media_type(header: bytes) -> MediaType:
+    if header == b"application/json":
+        return "application/json"
+    media_type, *parameters = (part.strip() for part in header.decode("latin-1").split(";"))
+    if media_type.lower() == "application/x-npy":
+        return "application/x-npy"
+    if media_type.lower() != "application/json":
         raise UnsupportedMediaType(
             f"content-type {media_type!r} is not taken; add -H 'content-type: application/json' and send JSON"
         )
@@ -92,3 +100,4 @@ def _check_content_type(value: str) -> None:
         name, _, charset = parameter.partition("=")
         if name.strip().lower() == "charset" and charset.strip("\"' ").lower() not in _UTF8:
             raise UnsupportedMediaType(f"charset {charset!r} is not taken; JSON is sent in UTF-8")
+    return "application/json"

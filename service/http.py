@@ -17,6 +17,7 @@ from service import errors, metrics, openapi
 from service.body import Receive, announced_size
 from service.errors import ErrorAnswer, Headers, MethodNotAllowed, NoSuchRoute, NotReady, Relayed, answer_error
 from service.runtime import Runtime
+from service.tracing import Tracer
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -62,6 +63,8 @@ class Gateway:
         started = time.perf_counter()
         path: str = scope["path"]
         route = path if path in _METHODS else _RELAYED_FOLDER if path.startswith(_RELAYED_FOLDER) else OTHER
+        tracer = self._runtime.tracer
+        span = tracer.start(f"{scope['method']} {route}", scope["headers"]) if tracer else None
         try:
             response = await self._respond(route, scope, receive, send)
         except Exception as error:
@@ -70,8 +73,12 @@ class Gateway:
         if isinstance(response, Response):
             await _send(send, response, is_head=scope["method"] == "HEAD")
         status = response.status if isinstance(response, Response) else response
-        if self._runtime.metrics:
-            self._runtime.metrics.count_request(route, status, time.perf_counter() - started)
+        runtime, seconds = self._runtime, time.perf_counter() - started
+        if runtime.metrics:
+            runtime.metrics.count_request(route, status, seconds)
+            runtime.traffic.count(status, seconds)
+        if span is not None:
+            Tracer.finish(span, status)
         return None
 
     async def _respond(self, route: str, scope: Scope, receive: Receive, send: Send) -> Response | int:
@@ -94,9 +101,9 @@ class Gateway:
         deadline = asyncio.get_running_loop().time() + runtime.timeout_seconds
         assert runtime.bodies is not None
         runtime.admit(announced_size(scope["headers"]))
-        body = await runtime.bodies.read(scope["headers"], receive, deadline)
+        body, media_type = await runtime.bodies.read(scope["headers"], receive, deadline)
         try:
-            answer = await runtime.predict(body, receive, deadline)
+            answer = await runtime.predict(body, receive, deadline, media_type=media_type)
         finally:
             runtime.bodies.release(len(body))
         return Response(200, answer.body)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from pydantic import BaseModel
 
 from gatewise.errors import Detail, InvalidSequence
 from service.batching import Result
+from service.body import MediaType
 from service.errors import EngineFailure, InvalidRequest, MalformedBody
 from service.registry import LiveModel
 
@@ -54,13 +57,15 @@ class Answer:
     confidences: list[float]
 
 
-def parse(body: bytes | bytearray, max_sequences: int) -> PredictRequest:
+def parse(body: bytes | bytearray, max_sequences: int, media_type: MediaType = "application/json") -> PredictRequest:
     """Read a request's body.
 
     Raises:
-        MalformedBody: it is not JSON in UTF-8, with the place.
+        MalformedBody: it is not JSON in UTF-8, with the place, or not an array in numpy's format.
         InvalidRequest: it is, and is not a request.
     """
+    if media_type == "application/x-npy":
+        return _parse_npy(body, max_sequences)
     try:
         raw = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -69,6 +74,31 @@ def parse(body: bytes | bytearray, max_sequences: int) -> PredictRequest:
     if details:
         raise InvalidRequest(_summary(details), details=details[:MAX_DETAILS])
     return PredictRequest(raw["sequences"], raw.get("probabilities"))
+
+
+def _parse_npy(body: bytes | bytearray, max_sequences: int) -> PredictRequest:
+    """Series of equal length as one array, (N, T, C) or, of one channel, (N, T); not copied."""
+    stream = io.BytesIO(body)
+    try:
+        version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, is_fortran, dtype = read_header[version](stream)  # type: ignore[no-untyped-call]
+    except (ValueError, KeyError, TypeError, SyntaxError) as error:
+        raise _malformed_at(0, f"the body is not an array in numpy's format: {str(error)[:200]}") from None
+    start = stream.tell()
+    size = math.prod(shape) * dtype.itemsize
+    wrong = ""
+    if dtype != np.float32 or is_fortran:
+        wrong = f"expected an array of float32 in C order, got {dtype}{' in Fortran order' if is_fortran else ''}"
+    elif len(shape) not in (2, 3):
+        wrong = f"expected shape (sequences, timesteps, channels), got {shape}"
+    elif not 0 < shape[0] <= max_sequences:
+        wrong = f"has {shape[0]} sequences, and this service takes 1 to {max_sequences} in a request"
+    elif min(shape) < 0 or len(body) - start != size:
+        raise _malformed_at(start, f"an array of shape {shape} has {size} bytes, and {len(body) - start} came")
+    if wrong:
+        raise InvalidRequest(wrong, details=[{"loc": ["sequences"], "message": wrong}])
+    return PredictRequest(list(np.frombuffer(body, dtype, offset=start).reshape(shape)), None)
 
 
 def encode(model: LiveModel, sequences: Sequence[Any]) -> list[Encoded]:

@@ -9,13 +9,15 @@ from typing import Any, ParamSpec, TypeVar
 
 from service import payload, registry
 from service.batching import Batcher, BatchLimits, Job, Result
-from service.body import BodyReader, Receive
+from service.body import BodyReader, MediaType, Receive
 from service.deadlines import Deadlines
 from service.errors import ClientLeft, NotReady, TimedOut
 from service.metrics import Metrics
 from service.payload import Answer, PredictRequest
 from service.registry import LiveModel, ModelRegistry
 from service.settings import ServiceSettings, load_settings
+from service.tracing import Tracer
+from service.traffic import Traffic
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +37,8 @@ class Runtime:
         self.registry = ModelRegistry()
         self.settings: ServiceSettings | None = None
         self.metrics: Metrics | None = None
+        self.traffic = Traffic()
+        self.tracer: Tracer | None = None
         self.bodies: BodyReader | None = None
         self._batcher: Batcher | None = None
         self._encoder: ThreadPoolExecutor | None = None
@@ -63,12 +67,13 @@ class Runtime:
         model = await asyncio.to_thread(registry.load_live, settings)
         self.settings = settings
         self.metrics = Metrics()
+        self.tracer = Tracer(settings.trace_sample)
         self._deadlines = Deadlines()
         self.bodies = BodyReader(settings.max_body_bytes, settings.max_pending_bytes, self._deadlines)
         limits = BatchLimits(
             queue_steps=settings.queue_steps,
             queue_seconds=settings.queue_seconds,
-            max_items=settings.max_batch_items,
+            max_items=settings.max_batch_items or _batch_items(settings.device),
             max_steps=settings.max_batch_steps,
             max_wait_seconds=min(5.0, settings.timeout_seconds / 4),
         )
@@ -83,6 +88,7 @@ class Runtime:
         if self._encoder:
             self._encoder.shutdown(wait=False, cancel_futures=True)
         self.registry.switch(None)
+        self.traffic.flush()
         self._batcher = self._encoder = None
 
     def make_live(self, model: LiveModel) -> None:
@@ -119,7 +125,9 @@ class Runtime:
         """
         self._queue().check_wait(int(body_bytes * self._steps_per_byte))
 
-    async def predict(self, body: bytes | bytearray, receive: Receive, deadline: float) -> Answer:
+    async def predict(
+        self, body: bytes | bytearray, receive: Receive, deadline: float, *, media_type: MediaType = "application/json"
+    ) -> Answer:
         """Answer the body of `POST /predict`.
 
         Args:
@@ -130,9 +138,9 @@ class Runtime:
         """
         model = self.registry.live
         if len(body) <= INLINE_BYTES:
-            request, encoded = self._read(model, body)
+            request, encoded = self._read(model, body, media_type)
         else:
-            request, encoded = await self._in_thread(deadline, self._read, model, body)
+            request, encoded = await self._in_thread(deadline, self._read, model, body, media_type)
         inputs = [one.inputs for one in encoded]
         self._steps_per_byte += 0.05 * (sum(map(len, inputs)) / len(body) - self._steps_per_byte)
         job = self._queue().submit(model.predictor, inputs)
@@ -146,9 +154,11 @@ class Runtime:
             self.metrics.count_predictions(answer.labels, answer.confidences)
         return answer
 
-    def _read(self, model: LiveModel, body: bytes | bytearray) -> tuple[PredictRequest, list[Any]]:
+    def _read(
+        self, model: LiveModel, body: bytes | bytearray, media_type: MediaType
+    ) -> tuple[PredictRequest, list[Any]]:
         assert self.settings is not None
-        request = payload.parse(body, self.settings.max_sequences)
+        request = payload.parse(body, self.settings.max_sequences, media_type)
         return request, payload.encode(model, request.sequences)
 
     async def _in_thread(self, deadline: float | None, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -165,6 +175,11 @@ class Runtime:
         if self._batcher is None:
             raise NotReady("the service is stopping")
         return self._batcher
+
+
+def _batch_items(device: str | None) -> int:
+    # A CPU gains little from more; a GPU needs many sequences to be busy.
+    return 32 if device in (None, "cpu") else 256
 
 
 async def _results(job: Job, receive: Receive, deadline: float, deadlines: Deadlines) -> list[Result]:

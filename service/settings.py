@@ -52,9 +52,14 @@ class ServiceSettings(BaseSettings):
         le=3600,
         description="a request that would wait longer for the model, or ten times its own work, gets 429 at once",
     )
-    max_batch_items: int = Field(default=32, ge=1, le=4096, description="sequences in one batch")
+    max_batch_items: int | None = Field(
+        default=None, ge=1, le=4096, description="sequences in one batch; 32 on the CPU and 256 elsewhere by default"
+    )
     max_batch_steps: int = Field(
         default=32_768, ge=1, description="timesteps in one batch, padding counted; one longer sequence runs alone"
+    )
+    trace_sample: float = Field(
+        default=0.01, ge=0, le=1, description="share of requests that are traced where their caller does not say"
     )
 
 

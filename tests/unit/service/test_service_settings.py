@@ -19,7 +19,14 @@ def test_every_setting_has_a_default() -> None:
 
 
 def test_each_setting_is_read_from_the_variable_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = {"model": "a:b", "engine": "onnx", "device": "cpu", "timeout_seconds": "1.5", "queue_seconds": "0.5"}
+    values = {
+        "model": "a:b",
+        "engine": "onnx",
+        "device": "cpu",
+        "timeout_seconds": "1.5",
+        "queue_seconds": "0.5",
+        "trace_sample": "0.5",
+    }
     numbers = {name: "2048" for name in ServiceSettings.model_fields if name not in values} | {"workers": "2"}
     for name, value in (values | numbers).items():
         monkeypatch.setenv(f"GATEWISE_{name.upper()}", value)
