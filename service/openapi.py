@@ -89,11 +89,15 @@ def example_item(card: Mapping[str, Any]) -> Any:
 
 def _predict(card: Mapping[str, Any]) -> Schema:
     request = {"sequences": [example_item(card)]}
+    content = _json(_ref("PredictRequest"), request)
+    if card["kind"] == "series":
+        array = "float32, (sequences, timesteps, channels), as numpy.save writes it"
+        content["application/x-npy"] = {"schema": {"type": "string", "format": "binary", "description": array}}
     return {
         "operationId": "predict",
         "summary": f"Classify {_noun(card)}.",
         "description": f"Each sequence is {card['input']['item']}. One wrong sequence fails its request and no other.",
-        "requestBody": {"required": True, "content": _json(_ref("PredictRequest"), request)},
+        "requestBody": {"required": True, "content": content},
         "responses": {
             "200": {
                 "description": "one prediction for each sequence, in order",

@@ -112,7 +112,9 @@ def _hashed(statistics: Statistics, level: str) -> list[Choice]:
         why = f"{statistics.unknown_share:.0%} of words are new: their spelling still tells something"
         choices.append(Choice("ngram_buckets", 32_768, why))
     if statistics.task == "sequence":
-        choices.append(Choice("pair_buckets", 32_768, "which two tokens stand together tells much of a text"))
+        # Of characters there are few pairs; each row costs a little of every step.
+        buckets = 8_192 if level == "characters" else 32_768
+        choices.append(Choice("pair_buckets", buckets, "which two tokens stand together tells much of a text"))
     return choices
 
 
