@@ -88,9 +88,11 @@ class Predictor:
 
     def probabilities(self, logits: FloatArray) -> NDArray[np.float64]:
         """Calibrated probabilities of logits (..., K)."""
-        scaled = logits.astype(np.float64) / self.manifest.temperature
-        exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-        probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=-1, keepdims=True)
+        probabilities: NDArray[np.float64] = logits.astype(np.float64)
+        probabilities /= self.manifest.temperature
+        probabilities -= np.maximum.reduce(probabilities, axis=-1, keepdims=True)
+        np.exp(probabilities, out=probabilities)
+        probabilities /= np.add.reduce(probabilities, axis=-1, keepdims=True)
         return probabilities
 
     def answer(self, encoded: Encoded, logits: FloatArray, *, probabilities: bool | None = None) -> Answer:

@@ -14,7 +14,7 @@ nearest to it, while the padding stays under `max_padding` and the batch under i
 Separate. An answer depends on no batch-mate: when the model fails on a batch, its items run again one by one, and
 only what fails alone fails.
 
-All methods run on the event loop, except `run_batch`, which runs on the model's own thread.
+All methods run on the event loop, except `run_batch`: a batch that takes long runs on the model's own thread.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class BatchLimits:
 
     queue_steps: int = 1_000_000
     queue_seconds: float = 0.2
+    inline_seconds: float = 0.0
     max_items: int = 32
     max_steps: int = 32_768
     max_padding: float = 0.25
@@ -245,9 +246,17 @@ class Batcher:
         batch = self._take()
         if batch:
             self._running, self._running_since = batch, self._clock()
-            self._tasks.put(batch)
+            if self._is_short(batch):
+                self._finish(batch, *_timed(batch))
+            else:
+                self._tasks.put(batch)
         elif self._is_closing:
             self._drained.set()
+
+    def _is_short(self, batch: list[_Item]) -> bool:
+        """Whether the batch runs here: to pass it to the thread and back costs more than the loop's short rest."""
+        padded = len(batch) * max(map(_steps, batch))
+        return padded * self._seconds_per_step < self._limits.inline_seconds
 
     def _take(self) -> list[_Item]:
         seed = self._aged() or self._due_first()
@@ -327,17 +336,15 @@ class Batcher:
 
     def _work(self) -> None:
         while (batch := self._tasks.get()) is not None:
-            started = time.perf_counter()
-            results = run_batch(batch[0].job.engine, [item.inputs for item in batch])  # type: ignore[misc]
-            seconds = time.perf_counter() - started
+            results, seconds = _timed(batch)
             # RuntimeError: the loop has closed, and nobody waits for the answer.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._finish, batch, results, seconds)
 
     def _finish(self, batch: list[_Item], results: list[Result], seconds: float) -> None:
         self._running, self._running_since = [], None
-        # The model's thread gets its next batch first, and works while the loop words the answers of this one.
-        self._start_next()
+        # After what has arrived meanwhile, and before the answers are worded: a thread works while the loop does that.
+        self._schedule()
         failures = 0
         for item, result in zip(batch, results, strict=True):
             item.inputs = None
@@ -355,6 +362,12 @@ class Batcher:
         self._seconds_per_step += 0.1 * (seconds / steps - self._seconds_per_step)
         if self._observer:
             self._observer.count_batch(BatchReport(len(batch), steps, padded, seconds, failures))
+
+
+def _timed(batch: list[_Item]) -> tuple[list[Result], float]:
+    started = time.perf_counter()
+    results = run_batch(batch[0].job.engine, [item.inputs for item in batch])  # type: ignore[misc]
+    return results, time.perf_counter() - started
 
 
 class _Shape:

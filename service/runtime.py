@@ -26,6 +26,9 @@ R = TypeVar("R")
 INLINE_BYTES = 64 * 1024
 INLINE_PREDICTIONS = 32
 INLINE_STEPS = 512
+# Batches that the model does in less run on the event loop itself.
+_INLINE_SECONDS = 0.02
+_METRICS_SECONDS = 0.5
 # Most requests are answered sooner than this, and are spared the watch for a client that leaves.
 _PATIENCE_SECONDS = 0.1
 
@@ -43,6 +46,7 @@ class Runtime:
         self._batcher: Batcher | None = None
         self._encoder: ThreadPoolExecutor | None = None
         self._deadlines: Deadlines | None = None
+        self._flusher: asyncio.Task[None] | None = None
         self._steps_per_byte = 0.0
 
     @staticmethod
@@ -75,10 +79,12 @@ class Runtime:
             queue_seconds=settings.queue_seconds,
             max_items=settings.max_batch_items or _batch_items(settings.device),
             max_steps=settings.max_batch_steps,
+            inline_seconds=_INLINE_SECONDS if settings.device in (None, "cpu") else 0.0,
             max_wait_seconds=min(5.0, settings.timeout_seconds / 4),
         )
         self._batcher = Batcher(limits, self.metrics)
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="gatewise-encode")
+        self._flusher = asyncio.create_task(self._flush_metrics())
         self.make_live(model)
 
     async def close(self) -> None:
@@ -89,6 +95,9 @@ class Runtime:
             self._encoder.shutdown(wait=False, cancel_futures=True)
         self.registry.switch(None)
         self.traffic.flush()
+        if self._flusher and self.metrics:
+            self._flusher.cancel()
+            self.metrics.flush()
         self._batcher = self._encoder = None
 
     def make_live(self, model: LiveModel) -> None:
@@ -153,6 +162,11 @@ class Runtime:
         if self.metrics:
             self.metrics.count_predictions(answer.labels, answer.confidences)
         return answer
+
+    async def _flush_metrics(self) -> None:
+        while self.metrics:
+            await asyncio.sleep(_METRICS_SECONDS)
+            self.metrics.flush()
 
     def _read(
         self, model: LiveModel, body: bytes | bytearray, media_type: MediaType

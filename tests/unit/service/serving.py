@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service import app, registry
+from service import app, registry, runtime
 from tests.unit.service.fakes import FakePredictor
 
 
@@ -47,6 +47,8 @@ async def serving(
     """
     model = predictor or FakePredictor()
     monkeypatch.setattr(registry, "load_predictor", lambda settings: model)
+    # The fake waits to be freed, which on the event loop would be for ever.
+    monkeypatch.setattr(runtime, "_INLINE_SECONDS", 0.0)
     for name, value in settings.items():
         monkeypatch.setenv(f"GATEWISE_{name.upper()}", str(value))
     asgi = app.GatewiseService.to_asgi()

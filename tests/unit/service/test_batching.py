@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -343,5 +344,28 @@ def test_every_request_that_stays_gets_its_own_answers_whatever_else_happens(
             assert [float(logits[1]) for logits in await job.future] == [size * number for size in sizes]
         await batcher.close()
         assert batcher.queued_steps == 0
+
+    run(test)
+
+
+def test_short_batches_run_on_the_event_loop_and_long_ones_on_the_thread() -> None:
+    class Where:
+        def __init__(self) -> None:
+            self.threads: list[str] = []
+
+        def logits(self, encoded: Sequence[Any]) -> list[Any]:
+            self.threads.append(threading.current_thread().name)
+            return [np.zeros(2, np.float32) for _ in encoded]
+
+    async def test() -> None:
+        engine = Where()
+        batcher = Batcher(BatchLimits(inline_seconds=0.01))
+        batcher._seconds_per_step = 0.001
+        results = await batcher.submit(engine, [sequence(2), sequence(3)]).future
+        assert [result.shape for result in results] == [(2,), (2,)]
+        batcher._seconds_per_step = 0.001
+        await batcher.submit(engine, [sequence(10)]).future
+        await batcher.close()
+        assert engine.threads == [threading.current_thread().name, "gatewise-model"]
 
     run(test)
