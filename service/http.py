@@ -102,10 +102,13 @@ class Gateway:
         assert runtime.bodies is not None
         runtime.admit(announced_size(scope["headers"]))
         body, media_type = await runtime.bodies.read(scope["headers"], receive, deadline)
+        size = len(body)
+        answering = runtime.predict(body, receive, deadline, media_type=media_type)
+        del body  # `predict` lets it go as soon as it has read it
         try:
-            answer = await runtime.predict(body, receive, deadline, media_type=media_type)
+            answer = await answering
         finally:
-            runtime.bodies.release(len(body))
+            runtime.bodies.release(size)
         return Response(200, answer.body)
 
     async def _page(self, route: str) -> Response:

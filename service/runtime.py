@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from service import payload, registry
 from service.batching import Batcher, BatchLimits, Job, Result
@@ -13,11 +14,14 @@ from service.body import BodyReader, MediaType, Receive
 from service.deadlines import Deadlines
 from service.errors import ClientLeft, NotReady, TimedOut
 from service.metrics import Metrics
-from service.payload import Answer, PredictRequest
+from service.payload import Answer
 from service.registry import LiveModel, ModelRegistry
 from service.settings import ServiceSettings, load_settings
 from service.tracing import Tracer
 from service.traffic import Traffic
+
+if TYPE_CHECKING:
+    from gatewise.batch import Encoded
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -86,6 +90,9 @@ class Runtime:
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="gatewise-encode")
         self._flusher = asyncio.create_task(self._flush_metrics())
         self.make_live(model)
+        # What is here now stays: the collector, which every request's lists call on, need not walk it again and again.
+        gc.collect()
+        gc.freeze()
 
     async def close(self) -> None:
         """Answer what is queued, then let everything go."""
@@ -94,6 +101,7 @@ class Runtime:
         if self._encoder:
             self._encoder.shutdown(wait=False, cancel_futures=True)
         self.registry.switch(None)
+        gc.unfreeze()
         self.traffic.flush()
         if self._flusher and self.metrics:
             self._flusher.cancel()
@@ -146,19 +154,22 @@ class Runtime:
             GatewiseError: `errors.STATUS` says which.
         """
         model = self.registry.live
-        if len(body) <= INLINE_BYTES:
-            request, encoded = self._read(model, body, media_type)
+        size = len(body)
+        if size <= INLINE_BYTES:
+            encoded, probabilities = self._read(model, body, media_type)
         else:
-            request, encoded = await self._in_thread(deadline, self._read, model, body, media_type)
+            encoded, probabilities = await self._in_thread(deadline, self._read, model, body, media_type)
+        # Not kept while the items wait: the next request parses into memory that is still in the cache.
+        del body
         inputs = [one.inputs for one in encoded]
-        self._steps_per_byte += 0.05 * (sum(map(len, inputs)) / len(body) - self._steps_per_byte)
+        self._steps_per_byte += 0.05 * (sum(map(len, inputs)) / size - self._steps_per_byte)
         job = self._queue().submit(model.predictor, inputs)
         assert self._deadlines is not None
         results = await _results(job, receive, deadline, self._deadlines)
-        if len(encoded) <= INLINE_PREDICTIONS and sum(len(one.inputs) for one in encoded) <= INLINE_STEPS:
-            answer = payload.answer(model, encoded, results, request.probabilities)
+        if len(encoded) <= INLINE_PREDICTIONS and sum(map(len, inputs)) <= INLINE_STEPS:
+            answer = payload.answer(model, encoded, results, probabilities)
         else:
-            answer = await self._in_thread(None, payload.answer, model, encoded, results, request.probabilities)
+            answer = await self._in_thread(None, payload.answer, model, encoded, results, probabilities)
         if self.metrics:
             self.metrics.count_predictions(answer.labels, answer.confidences)
         return answer
@@ -170,10 +181,10 @@ class Runtime:
 
     def _read(
         self, model: LiveModel, body: bytes | bytearray, media_type: MediaType
-    ) -> tuple[PredictRequest, list[Any]]:
+    ) -> tuple[list[Encoded], bool | None]:
         assert self.settings is not None
         request = payload.parse(body, self.settings.max_sequences, media_type)
-        return request, payload.encode(model, request.sequences)
+        return payload.encode(model, request.sequences), request.probabilities
 
     async def _in_thread(self, deadline: float | None, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         if self._encoder is None:
