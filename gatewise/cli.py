@@ -250,8 +250,12 @@ def evaluate(model: str, data: str, engine: Any, device: str | None, json_file: 
         scores = score(predictor, _stream_as_trained(predictor, data, flags, labelled=True), progress=progress)
     for name, value in scores.metrics.items():
         click.echo(f"{name:<10} {value:.4f}")
-    for label, count in scores.unseen.items():
+    for label, count in list(scores.unseen.items())[:5]:
         click.echo(f"note: {count} labels are {label!r}, which training never saw; they count as wrong")
+    if len(scores.unseen) > 5:
+        click.echo(
+            f"note: and {len(scores.unseen) - 5} more labels that training never saw; is --label the right column?"
+        )
     seconds = time.perf_counter() - started
     click.echo(f"{scores.rows} rows in {seconds:.1f} s by {_reference(predictor)} ({_engine(predictor)})")
     if json_file:
@@ -278,7 +282,10 @@ def evaluate(model: str, data: str, engine: Any, device: str | None, json_file: 
 @click.option("--engine", type=click.Choice(["auto", "onnx", "torch"]), default="auto", help="What runs the network.")
 @click.option("--device", help="As torch names it; the CPU if not given.")
 def predict(model: str, data: str, output: str | None, engine: Any, device: str | None, **flags: Any) -> None:
-    """Predict every sequence of the file DATA, labelled or not; nothing is written to --output unless all can be."""
+    """Predict every sequence of the file DATA, labelled or not; nothing is written to --output unless all can be.
+
+    Each prediction's `row` is where its sequence stands: the line of a text file (a header is line 1), else the record.
+    """
     from training.scoring import predict_pieces, write_predictions
 
     predictor = gatewise.load(model, engine=engine, device=device)
@@ -328,7 +335,7 @@ def _row_progress(action: str) -> Iterator[Callable[[int], None]]:
 
 @main.command()
 @click.argument("model", required=False)
-@click.option("--port", default=3000, show_default=True, help="Port to listen on.")
+@click.option("--port", type=click.IntRange(1, 65_535), default=3000, show_default=True, help="Port to listen on.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--workers", type=int, help="Processes, each with its own model.")
 @click.option("--engine", type=click.Choice(["auto", "onnx", "torch"]), help="What runs the network.")
@@ -344,10 +351,25 @@ def serve(model: str | None, port: int, host: str, workers: int | None, engine: 
     given = {"GATEWISE_MODEL": model, "GATEWISE_WORKERS": workers, "GATEWISE_ENGINE": engine, "GATEWISE_DEVICE": device}
     environment = {**os.environ, **{name: str(value) for name, value in given.items() if value is not None}}
     environment.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    os.environ.update(environment)
+    _check_service(host, port)
     click.echo(f"Serving {manifest.name}:{version or manifest.digest[:12]} on http://{host}:{port} (Ctrl-C stops it)")
     command = [sys.executable, "-m", "bentoml", "serve", "service.app:GatewiseService"]
     sys.stdout.flush()
     os.execve(sys.executable, [*command, "--port", str(port), "--host", host], environment)
+
+
+def _check_service(host: str, port: int) -> None:
+    """Refuse here, in one line, what would otherwise fail in each worker."""
+    from gatewise.ports import check_port
+
+    try:
+        from service.runtime import check_device
+        from service.settings import load_settings
+    except ModuleNotFoundError as error:
+        raise MissingDependency(f"serving needs {error.name}: pip install 'gatewise[service]'") from None
+    check_port(host, port)
+    check_device(load_settings())
 
 
 def _only_model(store: Store) -> str:

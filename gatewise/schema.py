@@ -68,8 +68,11 @@ class Explanation(BaseModel):
     tokens: list[str] | None = None
 
     def __getitem__(self, gate: str) -> FloatArray:
-        """A gate of the first layer from left to right, (T, H)."""
-        return self.layers[0].gates[gate]
+        """A gate of the first layer from left to right, (T, H); raises KeyError with the names that there are."""
+        gates = self.layers[0].gates
+        if gate not in gates:
+            raise KeyError(f"{gate}: this cell has {', '.join(gates)}")
+        return gates[gate]
 
 
 def parse_text(item: object, loc: Loc = ()) -> str:

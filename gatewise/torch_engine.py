@@ -20,6 +20,16 @@ except ModuleNotFoundError as error:  # pragma: no cover - the test environment 
     raise MissingDependency(f"the torch engine needs {error.name}: pip install 'gatewise[training]'") from None
 
 
+def check_device(device: str) -> None:
+    """Raise InvalidConfig where there is no such device, without taking any of its memory."""
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise InvalidConfig(f"device: {device!r}: {str(error).splitlines()[0]}") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InvalidConfig(f"device: {device!r} cannot be used: torch sees no CUDA device here")
+
+
 class TorchEngine:
     """Runs `SequenceClassifier` in float32."""
 

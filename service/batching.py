@@ -148,6 +148,7 @@ class Batcher:
         self._order = 0
         self._last_was_aged = False
         self._seconds_per_step = 1e-5
+        self._has_measured = False
         self._running: list[_Item] = []
         self._running_since: float | None = None
         self._is_scheduled = False
@@ -256,7 +257,7 @@ class Batcher:
     def _is_short(self, batch: list[_Item]) -> bool:
         """Whether the batch runs here: to pass it to the thread and back costs more than the loop's short rest."""
         padded = len(batch) * max(map(_steps, batch))
-        return padded * self._seconds_per_step < self._limits.inline_seconds
+        return self._has_measured and padded * self._seconds_per_step < self._limits.inline_seconds
 
     def _take(self) -> list[_Item]:
         seed = self._aged() or self._due_first()
@@ -359,6 +360,7 @@ class Batcher:
     def _report(self, batch: list[_Item], seconds: float, failures: int) -> None:
         steps = sum(item.steps for item in batch)
         padded = len(batch) * max(item.steps for item in batch)
+        self._has_measured = True
         self._seconds_per_step += 0.1 * (seconds / steps - self._seconds_per_step)
         if self._observer:
             self._observer.count_batch(BatchReport(len(batch), steps, padded, seconds, failures))

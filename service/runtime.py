@@ -64,6 +64,7 @@ class Runtime:
             GatewiseError: a setting is wrong, or the model cannot be used.
         """
         settings = load_settings()
+        check_device(settings)
         if settings.engine != "onnx" and settings.device is not None:
             engine = settings.engine if settings.device == "cpu" else "torch"
             settings = settings.model_copy(update={"device": None, "engine": engine})
@@ -200,6 +201,14 @@ class Runtime:
         if self._batcher is None:
             raise NotReady("the service is stopping")
         return self._batcher
+
+
+def check_device(settings: ServiceSettings) -> None:
+    """Raise InvalidConfig where torch has no such device, without taking any of its memory."""
+    if settings.device not in (None, "cpu") and settings.engine != "onnx":
+        from gatewise import torch_engine
+
+        torch_engine.check_device(settings.device)
 
 
 def _batch_items(device: str | None) -> int:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from gatewise.architecture import Kind, Task
 from gatewise.errors import InvalidData
 from training.formats import INDEX_NAMES, Piece
-from training.values import ColumnKind, column_kind
+from training.values import ColumnKind, column_kind, number
 
 Layout = Literal["row", "channels", "wide", "long"]
 
@@ -279,6 +279,8 @@ class _Finder:
                 return Plan("long", "text", options.task, texts[0], label, options.group_by, options.order_by, None)
         named = options.channels or ((options.sequence,) if options.sequence else None)
         channels = named or tuple(name for name in free if self.kinds[name] in ("number", "empty"))
+        if named is None:
+            self._refuse_almost_numbers([name for name in free if name not in channels])
         if not channels:
             mend = "Name the columns of readings with --channels A,B or the column of tokens with --sequence COL"
             raise InvalidData(f"no column of numbers is left of {self._columns()}", path=self.path, mend=mend)
@@ -288,6 +290,19 @@ class _Finder:
             *("long", "series", options.task, None, label, options.group_by, options.order_by, channels),
             has_default_channels=named is None,
         )
+
+    def _refuse_almost_numbers(self, names: list[str]) -> None:
+        """A column with a cell or two that are no numbers was meant as a channel: it must not be left out unsaid."""
+        for name in names:
+            values = self.piece.column(name)
+            wrong = [i for i, value in enumerate(values) if not _is_number(value)]
+            if 0 < len(wrong) < len(values) / 2:
+                problem = f"{ascii(values[wrong[0]])[:40]} is not a number, and most of this column are"
+                mend = (
+                    "Write a number, or leave it empty where a reading is missing; or name the channels with --channels"
+                )
+                row = int(self.piece.rows[wrong[0]])
+                raise InvalidData(problem, path=self.path, row=row, column=name, mend=mend)
 
     # --- saying what is open
 
@@ -332,6 +347,14 @@ class _Finder:
         if len(name) > 60 or len(name.split()) > 5:
             return True
         return name not in INDEX_NAMES and name in self.piece.column(name)
+
+
+def _is_number(value: object) -> bool:
+    try:
+        number(value)
+    except (ValueError, OverflowError):
+        return False
+    return True
 
 
 def _size(texts: list[str]) -> float:

@@ -130,6 +130,11 @@ def fit(
             say(f"  goes on from {checkpoint}")
         try:
             trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        except RuntimeError as error:
+            if config.precision == "32-true" or "primitive" not in str(error):
+                raise
+            told = f"precision: this device cannot train a {model.cell.upper()} in {config.precision}; leave it out"
+            raise InvalidConfig(told) from None
         except SystemExit:
             # Lightning's answer to Ctrl-C; what it means is for the outermost caller to say.
             raise KeyboardInterrupt from None

@@ -125,6 +125,8 @@ def run(options: JobOptions, *, say: Say = print, console: Console | None = None
         _fit_all(options, prepared, folder, say, console)
         raise SystemExit(0)
     with open_run(folder, resume=options.resume) as job:
+        if job.note:
+            say(job.note)
         # A version that was deleted since is registered again, from what the folder still holds.
         if job.result and Path(job.result["artifact"]).is_dir():
             say(f"This job has finished before: {prepared.name}:{job.result['version']}")
@@ -153,6 +155,7 @@ def _prepare(options: JobOptions, say: Say) -> Prepared:
     check_valid(splits.valid, labels)
     rows = ", ".join(f"{len(part)} {name}" for name, part in _parts(splits))
     say(f"  {splits.train.kind}, one label for each {splits.train.task}: {rows} rows, {len(labels)} classes")
+    say(f"  {_columns_in_words(splits)}")
     for note in splits.notes:
         say(f"  {note}")
     config, choices = resolve(measure(splits.train), options.settings)
@@ -300,6 +303,18 @@ def _data_card(prepared: Prepared) -> dict[str, Any]:
         "fingerprint": prepared.fingerprint,
         "notes": notes,
     }
+
+
+def _columns_in_words(splits: Splits) -> str:
+    sequence, label = splits.columns["sequence"], splits.columns["label"]
+    channels = splits.train.channels
+    read = f"sequences from {sequence!r}" if sequence else "sequences"
+    if channels and len(channels) > 1:
+        shown = ", ".join(channels[:12]) + (f" and {len(channels) - 12} more" if len(channels) > 12 else "")
+        read += f" with the {len(channels)} channels {shown}"
+    elif channels and not sequence:
+        read += f" with the channel {channels[0]}"
+    return f"{read}, labels from {label!r}" if label else read
 
 
 def _parts(splits: Splits) -> list[tuple[str, Any]]:

@@ -28,11 +28,13 @@ class Run:
     Attributes:
         started_at: when the job first began, UTC, ISO 8601.
         result: what it made, where it has finished.
+        note: what the user should know of an earlier job in this folder, or of there being none.
     """
 
     folder: Path
     started_at: str
     result: dict[str, Any] | None
+    note: str = ""
 
     def finish(self, result: dict[str, Any]) -> None:
         """Record the result."""
@@ -46,7 +48,7 @@ def folder_of(run_dir: Path, name: str, fingerprint: str) -> Path:
 
 @contextmanager
 def open_run(folder: Path, *, resume: bool) -> Iterator[Run]:
-    """Take the folder for this process: what an earlier run left there is kept to resume, or else removed.
+    """Take the folder for this process: what an earlier run left there is kept to resume, or else put aside.
 
     Raises:
         ModelConflict: another process works in it.
@@ -58,13 +60,30 @@ def open_run(folder: Path, *, resume: bool) -> Iterator[Run]:
             raise ModelConflict(
                 f"{folder}: another process trains the same data with the same settings; wait for it, or stop it"
             ) from None
-        if not resume:
-            _clear(folder)
         path = folder / "job.json"
+        note = ""
+        if not resume and path.exists() and "result" not in json.loads(path.read_text()):
+            aside = _put_aside(folder)
+            note = f"An unfinished job of this data and these settings was put aside in {aside}; --resume goes on."
+        elif not resume:
+            _clear(folder)
+        elif not path.exists():
+            note = f"Nothing to resume: no earlier job in {folder.parent} has this data and these settings."
         if not path.exists():
             _write(folder, {"started_at": datetime.now(UTC).isoformat(timespec="seconds")})
         fields = json.loads(path.read_text())
-        yield Run(folder, fields["started_at"], fields.get("result"))
+        yield Run(folder, fields["started_at"], fields.get("result"), note)
+
+
+def _put_aside(folder: Path) -> Path:
+    """Move an unfinished run beside its folder, in place of one that was put there before."""
+    aside = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    for path in folder.iterdir():
+        if path.name != ".lock":
+            path.rename(aside / path.name)
+    return aside
 
 
 def _clear(folder: Path) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from gatewise.artifact import jsonable
 from gatewise.errors import GatewiseError
+from gatewise.ports import check_port
 from training.callbacks import Say
 from training.demo import write_series_demo, write_text_demo
 from training.job import JobOptions, JobResult, run
@@ -34,9 +35,13 @@ def run_demo(data: str, *, port: int, exits: bool, say: Say) -> None:
         data: `text` (which language is a name in) or `series` (which of nine speakers said a vowel).
         exits: stop after the predictions instead of serving on.
     """
+    check_port("127.0.0.1", port)
     with tempfile.TemporaryDirectory(prefix="gatewise-demo-") as folder:
         source = (write_text_demo if data == "text" else write_series_demo)(Path(folder) / f"demo-{data}")
-        result = run(JobOptions(data=str(source), name=f"demo-{data}", run_dir=Path(folder) / "runs"), say=say)
+        # A demonstration has three minutes on two slow cores: fewer epochs than the recipe would take for the text.
+        settings = {"epochs": 5} if data == "text" else {}
+        options = JobOptions(data=str(source), name=f"demo-{data}", run_dir=Path(folder) / "runs", settings=settings)
+        result = run(options, say=say)
         items, labels = _questions(data, source)
     with _served(result, port) as url:
         answers = _ask(url, items)

@@ -529,10 +529,19 @@ def test_the_check_before_the_start_uses_the_configured_engine_and_no_gpu(
         return FakePredictor()
 
     monkeypatch.setattr(registry, "load_predictor", load)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setenv("GATEWISE_ENGINE", engine)
     monkeypatch.setenv("GATEWISE_DEVICE", device)
     app.GatewiseService.inner.check()
     assert seen == [checked]
+
+
+def test_a_device_that_is_not_there_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for device, message in [("cuda", "torch sees no CUDA device here"), ("toaster", "device: 'toaster'")]:
+        monkeypatch.setenv("GATEWISE_DEVICE", device)
+        with pytest.raises(SystemExit, match=message):
+            app.GatewiseService.inner.check()
 
 
 def test_an_unexpected_error_is_500_without_a_word_of_itself(

@@ -13,7 +13,7 @@ from training.evaluation import Scores
 
 def measured(cell: Any, correct: Any, *, latency_ms: float = 1.0, **metrics: float) -> Measured:
     correct = np.array(correct, dtype=np.float64)
-    figures = {"accuracy": float(correct.mean()), **metrics}
+    figures = {"accuracy": float(correct.mean()), "log_loss": 0.5, **metrics}
     return Measured(cell, Scores(figures, len(correct), correct), latency_ms, 100, 2.0)
 
 
@@ -30,10 +30,22 @@ def test_a_clear_winner_is_chosen_though_it_is_slower() -> None:
 
 def test_between_two_that_cannot_be_told_apart_the_faster_is_chosen() -> None:
     better = measured("lstm", [1] * 52 + [0] * 48, latency_ms=2.0)
-    faster = measured("gru", [0] * 50 + [1] * 50, latency_ms=1.5)
+    faster = measured("gru", [0] * 50 + [1] * 50, latency_ms=1.25)
     decision = choose([better, faster], "accuracy")
     assert decision.cell == "gru"
-    assert "too close to tell apart, and GRU answers in 1.50 ms where LSTM takes 2.00 ms" in decision.reason
+    assert "too close to tell apart, and GRU answers in 1.25 ms where LSTM takes 2.00 ms" in decision.reason
+
+
+def test_times_that_differ_by_little_do_not_decide() -> None:
+    better = measured("lstm", [1] * 52 + [0] * 48, latency_ms=1.4)
+    faster = measured("gru", [0] * 50 + [1] * 50, latency_ms=1.0)
+    for candidates in ([better, faster], [faster, better]):
+        decision = choose(candidates, "accuracy")
+        assert decision.cell == "lstm"
+        assert "and in time as well (GRU answers in 1.00 ms where LSTM takes 1.40 ms)" in decision.reason
+    same = [1, 0, 1, 1]
+    surer = measured("gru", same, latency_ms=1.1, log_loss=0.3)
+    assert choose([measured("lstm", same, log_loss=0.4), surer], "accuracy").cell == "gru"
 
 
 def test_the_difference_is_judged_in_pairs() -> None:
@@ -51,7 +63,7 @@ def test_the_difference_is_judged_in_pairs() -> None:
 
 def test_equal_answers_leave_it_to_the_latency() -> None:
     same = [1, 0, 1, 1]
-    candidates = [measured("lstm", same, latency_ms=3.0), measured("gru", same, latency_ms=2.0)]
+    candidates = [measured("lstm", same, latency_ms=3.0), measured("gru", same, latency_ms=2.0, log_loss=9.0)]
     assert choose(candidates, "accuracy").cell == "gru"
 
 
@@ -75,6 +87,7 @@ def test_a_single_candidate_is_chosen(cell: str) -> None:
 def test_the_figures_name_their_split_and_unit() -> None:
     assert measured("lstm", [1, 0], latency_ms=0.5, macro_f1=0.25).figures() == {
         "valid_accuracy": 0.5,
+        "valid_log_loss": 0.5,
         "valid_macro_f1": 0.25,
         "latency_ms": 0.5,
         "parameters": 100,

@@ -203,3 +203,15 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
         read(tmp_path / "no" / "question.csv")
     with pytest.raises(InvalidData, match="is a folder"):
         read(tmp_path)
+
+
+def test_a_channel_with_a_wrong_cell_is_not_left_out_unsaid(tmp_path: Path) -> None:
+    path = tmp_path / "long.csv"
+    path.write_text(
+        "id,t,a,b,label\n" + "".join(f"{i // 4},{i},{'abc' if i == 5 else i},{i},{i % 2}\n" for i in range(12))
+    )
+    with pytest.raises(InvalidData, match="'abc' is not a number, and most of this column are") as caught:
+        read(path, ReadOptions(group_by="id", order_by="t", label="label"))
+    assert (caught.value.row, caught.value.column) == (7, "a")
+    named = read(path, ReadOptions(group_by="id", order_by="t", label="label", channels=("b",)))
+    assert named.channels == ("b",)

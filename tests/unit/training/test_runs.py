@@ -76,3 +76,26 @@ def test_a_second_run_of_the_same_folder_is_refused_and_harms_nothing(tmp_path: 
 )
 def test_a_model_is_named_after_its_data(data: str, name: str) -> None:
     assert default_name(data) == name
+
+
+def test_unfinished_work_is_put_aside_and_said_and_one_copy_is_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "model" / "abc"
+    for _ in range(2):
+        with open_run(folder, resume=False) as run:
+            (folder / "lstm").mkdir()
+            (folder / "lstm" / "last.ckpt").write_text(run.note)
+    aside = tmp_path / "model" / "abc.unfinished"
+    assert (aside / "lstm" / "last.ckpt").read_text() == ""
+    with open_run(folder, resume=False) as run:
+        assert f"put aside in {aside}; --resume goes on" in run.note
+        assert not (folder / "lstm").exists()
+    assert (aside / "lstm" / "last.ckpt").exists()
+
+
+def test_to_resume_what_was_never_begun_is_said(tmp_path: Path) -> None:
+    with open_run(tmp_path / "model" / "abc", resume=True) as run:
+        assert (
+            run.note == f"Nothing to resume: no earlier job in {tmp_path / 'model'} has this data and these settings."
+        )
+    with open_run(tmp_path / "model" / "abc", resume=True) as run:
+        assert run.note == ""
