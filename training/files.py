@@ -195,9 +195,10 @@ def find_files(data: str | Path, *, valid: str | Path | None, test: str | Path |
     roles = _roles(path)
     train = _only(path, roles["train"], "Give one of them as the data instead of the folder")
     if train is None:
-        names = ", ".join(sorted(entry.name for entry in path.iterdir())[:12]) or "nothing"
+        names = ", ".join(sorted(entry.name for entry in path.iterdir())[:12])
         mend = "Name the training file train.csv (or .tsv, .jsonl, .parquet, .ts, .npz), or give the file itself"
-        raise InvalidData(f"the folder holds no training file, only {names}", path=path, mend=mend)
+        problem = f"the folder holds no training file, only {names}" if names else "the folder is empty"
+        raise InvalidData(problem, path=path, mend=mend)
     return Files(
         train,
         given_valid or _only(path, roles["valid"], "Say which with --valid"),

@@ -49,7 +49,7 @@ def run_demo(data: str, *, port: int, exits: bool, say: Say) -> None:
         for item, label, answer in zip(items, labels, answers["predictions"], strict=True):
             shown = repr(item) if isinstance(item, str) else f"a series of {len(item)} steps x {len(item[0])} channels"
             say(f"  {shown}: {answer['label']} (confidence {answer['confidence']:.2f}; labelled {label})")
-        body = json.dumps({"sequences": items[:1]}, ensure_ascii=False)
+        body = json.dumps({"sequences": [_short(items[0])]}, ensure_ascii=False)
         say("\nTry it:")
         say(f"  curl -s {url}/predict -H 'content-type: application/json' -d '{body}'")
         if not exits:
@@ -64,6 +64,11 @@ def _questions(data: str, source: Path) -> tuple[list[Any], list[str]]:
     assert rows.labels is not None
     chosen = np.random.default_rng(7).choice(len(rows), size=_QUESTIONS, replace=False)
     return [jsonable(rows.items[i]) for i in chosen], [rows.labels[i] for i in chosen]
+
+
+def _short(item: Any) -> Any:
+    """An item that fits on a command line: of a series its first steps, with three decimals."""
+    return item if isinstance(item, str) else [[round(value, 3) for value in step] for step in item[:7]]
 
 
 @contextmanager
