@@ -37,9 +37,12 @@ from gatewise.errors import (
 if TYPE_CHECKING:
     from gatewise.predictor import Predictor
     from gatewise.store import ModelVersion, Store
+    from service.settings import ServiceSettings
     from training.dataset import Dataset
     from training.readers import ReadOptions
 
+# Beyond a request's own time, for a worker to end.
+_DRAIN_SECONDS = 5
 _EXIT_CODES: dict[type[GatewiseError], int] = {
     InvalidConfig: 2,
     InvalidData: 3,
@@ -352,15 +355,18 @@ def serve(model: str | None, port: int, host: str, workers: int | None, engine: 
     environment = {**os.environ, **{name: str(value) for name, value in given.items() if value is not None}}
     environment.setdefault("BENTOML_DO_NOT_TRACK", "True")
     os.environ.update(environment)
-    _check_service(host, port)
+    settings = _service_settings(host, port)
     click.echo(f"Serving {manifest.name}:{version or manifest.digest[:12]} on http://{host}:{port} (Ctrl-C stops it)")
     command = [sys.executable, "-m", "bentoml", "serve", "service.app:GatewiseService"]
     sys.stdout.flush()
-    os.execve(sys.executable, [*command, "--port", str(port), "--host", host], environment)
+    # Without a limit a client that never reads its answer would keep the process for ever.
+    drain = str(int(settings.timeout_seconds) + _DRAIN_SECONDS)
+    address = ["--port", str(port), "--host", host, "--timeout-graceful-shutdown", drain]
+    os.execve(sys.executable, [*command, *address], environment)
 
 
-def _check_service(host: str, port: int) -> None:
-    """Refuse here, in one line, what would otherwise fail in each worker."""
+def _service_settings(host: str, port: int) -> ServiceSettings:
+    """Return the settings; what would fail in each worker is refused here, in one line."""
     from gatewise.ports import check_port
 
     try:
@@ -369,7 +375,9 @@ def _check_service(host: str, port: int) -> None:
     except ModuleNotFoundError as error:
         raise MissingDependency(f"serving needs {error.name}: pip install 'gatewise[service]'") from None
     check_port(host, port)
-    check_device(load_settings())
+    settings = load_settings()
+    check_device(settings)
+    return settings
 
 
 def _only_model(store: Store) -> str:

@@ -71,6 +71,8 @@ class Gateway:
             # The outermost edge: whatever it is, the client gets the contract's body, and the log the rest.
             response = _of_error(answer_error(error))
         if isinstance(response, Response):
+            if self._runtime.drain.has_begun:
+                response = response._replace(headers=[*response.headers, (b"connection", b"close")])
             await _send(send, response, is_head=scope["method"] == "HEAD")
         status = response.status if isinstance(response, Response) else response
         runtime, seconds = self._runtime, time.perf_counter() - started
@@ -117,6 +119,7 @@ class Gateway:
         if route == "/metrics":
             if self._runtime.metrics is None:
                 raise NotReady("the service is starting")
+            self._runtime.metrics.flush()  # here, for counting goes on in this thread
             return Response(200, await asyncio.to_thread(self._runtime.metrics.render), metrics.CONTENT_TYPE)
         model = self._runtime.registry.live
         if route == "/model":

@@ -113,11 +113,10 @@ class Metrics:
         self._model_info.labels(*names).set(1 if is_live else 0)
 
     def render(self) -> bytes:
-        """All workers' metrics in Prometheus's text format."""
+        """All workers' metrics in Prometheus's text format, up to their last `flush`."""
         from prometheus_client import CollectorRegistry, generate_latest
         from prometheus_client.multiprocess import MultiProcessCollector
 
-        self.flush()
         registry = self._registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             registry = CollectorRegistry()

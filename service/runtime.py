@@ -12,6 +12,7 @@ from service import payload, registry
 from service.batching import Batcher, BatchLimits, Job, Result
 from service.body import BodyReader, MediaType, Receive
 from service.deadlines import Deadlines
+from service.draining import Drain
 from service.errors import ClientLeft, NotReady, TimedOut
 from service.metrics import Metrics
 from service.payload import Answer
@@ -28,6 +29,8 @@ R = TypeVar("R")
 
 # Work beyond these sizes leaves the event loop: about a millisecond of parsing, encoding or wording.
 INLINE_BYTES = 64 * 1024
+# A word that the vocabulary lacks costs as much as a hundred numbers: its n-grams are looked up one by one.
+INLINE_TEXT_BYTES = 4 * 1024
 INLINE_PREDICTIONS = 32
 INLINE_STEPS = 512
 # Batches that the model does in less run on the event loop itself.
@@ -45,6 +48,7 @@ class Runtime:
         self.settings: ServiceSettings | None = None
         self.metrics: Metrics | None = None
         self.traffic = Traffic()
+        self.drain = Drain()
         self.tracer: Tracer | None = None
         self.bodies: BodyReader | None = None
         self._batcher: Batcher | None = None
@@ -91,6 +95,8 @@ class Runtime:
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="gatewise-encode")
         self._flusher = asyncio.create_task(self._flush_metrics())
         self.make_live(model)
+        self.drain = Drain()
+        self.drain.watch()
         # What is here now stays: the collector, which every request's lists call on, need not walk it again and again.
         gc.collect()
         gc.freeze()
@@ -156,7 +162,7 @@ class Runtime:
         """
         model = self.registry.live
         size = len(body)
-        if size <= INLINE_BYTES:
+        if size <= (INLINE_BYTES if model.card["kind"] == "series" else INLINE_TEXT_BYTES):
             encoded, probabilities = self._read(model, body, media_type)
         else:
             encoded, probabilities = await self._in_thread(deadline, self._read, model, body, media_type)

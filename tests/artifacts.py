@@ -148,11 +148,13 @@ class Made:
         return probabilities
 
 
-def make_text(folder: Path, *, level: str = "words", head: str = "all", **fields: Any) -> Made:
+def make_text(
+    folder: Path, *, level: str = "words", head: str = "all", max_length: int | None = 12, **fields: Any
+) -> Made:
     """A text artifact; at the level "tokens" its every token gets a label."""
     per_step = head == "step"
     encoder_config = TextEncoderConfig.model_validate(
-        {"level": "tokens" if per_step else level, "max_length": None if per_step else 12}
+        {"level": "tokens" if per_step else level, "max_length": None if per_step else max_length}
     )
     items: list[Any] = [text.split() for text in TEXTS] if per_step else list(TEXTS)
     encoder = TextEncoder.fit(items, encoder_config, min_count=1)

@@ -45,10 +45,19 @@ class Server:
         return httpx.get(self.url + path, timeout=PATIENCE)
 
     def is_ready(self) -> bool:
-        return self.get("/readyz").status_code == 200
+        with contextlib.suppress(httpx.TransportError):
+            # The socket opens before the worker runs: an early request hangs until it does.
+            return self.get("/readyz").status_code == 200
+        return False
 
     def metrics(self) -> Metrics:
         return Metrics(self.get("/metrics").text)
+
+    def worker(self) -> psutil.Process:
+        """The one process that answers; `process` starts it and watches it."""
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        [worker] = [member for member in family if "_bentoml_impl.worker.service" in member.cmdline()]
+        return worker
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -120,10 +129,7 @@ def free_port() -> int:
 def _wait_until_ready(server: Server) -> None:
     def is_ready() -> bool:
         assert server.process.poll() is None, "the server ended while it started"
-        with contextlib.suppress(httpx.TransportError):
-            # The socket opens before the worker runs: an early request hangs until it does.
-            return server.is_ready()
-        return False
+        return server.is_ready()
 
     wait_for(is_ready, "the server to be ready", 2 * PATIENCE)
 
