@@ -26,7 +26,7 @@ class Classifier(nn.Module):
 def load() -> Classifier:
     """The network of BENCH_WEIGHTS."""
     weights = load_file(os.environ["BENCH_WEIGHTS"])
-    names = {"lstm.": "recurrent.", "dense.": "dense.0.", "output.": "output."}
+    names = {"lstm.": "recurrent.0.left_to_right.", "dense.": "dense.0.", "output.": "output."}
     own = {}
     for new, old in names.items():
         own |= {new + name.removeprefix(old): value for name, value in weights.items() if name.startswith(old)}
