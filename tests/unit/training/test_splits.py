@@ -138,7 +138,7 @@ def test_what_valid_took_from_the_training_file_counts_as_seen(tmp_path: Path) -
         (["train.csv", "valid.csv", "dev.csv"], "--valid"),
         (["train.csv", "test_1.csv", "test_2.csv"], "--test"),
         (["a.csv", "b.csv"], "no training file"),
-        ([], "no training file"),
+        ([], "the folder is empty"),
     ],
 )
 def test_a_folder_whose_files_leave_it_open_is_refused(tmp_path: Path, names: list[str], part: str) -> None:
