@@ -1,19 +1,24 @@
 """What a classifier is made of, in words that torch, ONNX and numpy all read.
 
 It stands apart from `model.py` so that a process that serves by ONNX Runtime never imports torch.
-E embedding, C channels, H hidden, D directions, K classes.
+E embedding, C channels, F features (E or C), H hidden, D directions, K classes.
 
 The weights, by name (torch's layout; a recurrent matrix stacks its gates by rows, LSTM i, f, g, o and GRU r, z, n):
 
     embedding.weight                                     (vocab_size, E), text only
     ngrams.weight                                        (ngram_buckets, E), text with character n-grams
     pairs.weight                                         (pair_buckets, E), text with pairs of neighbouring tokens
+    stem.conv.weight                                     (stem_channels, F, 2*stem_stride + 1), with a stem only
+    branch.{i}.conv.weight                               (channels, inputs, kernel), with a convolutional branch only
+    *.norm.weight, bias, mean, variance                  (channels,) of the stem and of each block of the branch
     recurrent.{layer}.{direction}.weight_ih_l0           (4H or 3H, inputs of the layer)
     recurrent.{layer}.{direction}.weight_hh_l0           (4H or 3H, H)
     recurrent.{layer}.{direction}.bias_ih_l0, bias_hh_l0 (4H or 3H,)
     attention.weight                                     (1, D*H), attention pooling only
     dense.{i}.weight, dense.{i}.bias                     (size, inputs), (size,); relu follows each
     output.weight, output.bias                           (K, inputs), (K,)
+    wide.weight, wide.bias                               (wide_buckets, K), (K,), with a linear branch only
+    crf.transitions, crf.start, crf.end                  (K, K), (K,), (K,), with a chain of tags only
 
 `direction` is `left_to_right` or `right_to_left`.
 """
@@ -51,11 +56,19 @@ class ModelConfig(BaseModel):
     ngram_buckets: int = Field(default=0, ge=0, description="rows for hashed character n-grams of tokens; 0 is none")
     pair_buckets: int = Field(default=0, ge=0, description="rows for hashed pairs of neighbouring tokens; 0 is none")
     input_size: int | None = Field(default=None, ge=1, description="channels after encoding; series only")
+    stem_stride: int = Field(default=1, ge=1, description="steps that a convolution makes one of; 1 is no stem")
+    stem_channels: int = Field(default=64, ge=1)
+    branch_channels: tuple[int, ...] = Field(default=(), description="of a convolutional branch; empty is none")
+    branch_kernels: tuple[int, ...] = Field(default=(), description="width of each of its convolutions, odd")
     hidden_size: int = Field(default=128, ge=1)
     num_layers: int = Field(default=1, ge=1, le=8)
     bidirectional: bool = False
     pooling: tuple[Pooling, ...] = Field(default=("last",), min_length=1, description="sequence task only")
+    skip: bool = Field(default=False, description="the head of a step reads the step's own features too")
     dense_sizes: tuple[int, ...] = (64,)
+    crf: bool = Field(default=False, description="a step's tag depends on its neighbours' tags too")
+    wide_buckets: int = Field(default=0, ge=0, description="rows for hashed n-grams of a linear branch; 0 is none")
+    wide_order: int = Field(default=0, ge=0, description="tokens of its longest n-grams")
     num_classes: int = Field(ge=2)
     embedding_dropout: float = Field(default=0.0, ge=0, lt=1)
     recurrent_dropout: float = Field(default=0.0, ge=0, lt=1, description="on the outputs of each recurrent layer")
@@ -67,10 +80,24 @@ class ModelConfig(BaseModel):
             raise ValueError("a text model needs vocab_size and embedding_dim")
         if self.kind == "series" and self.input_size is None:
             raise ValueError("a series model needs input_size")
-        if self.kind == "series" and (self.ngram_buckets or self.pair_buckets):
-            raise ValueError("ngram_buckets and pair_buckets are for text")
+        if self.kind == "series" and (self.ngram_buckets or self.pair_buckets or self.wide_buckets):
+            raise ValueError("ngram_buckets, pair_buckets and wide_buckets are for text")
         if len(set(self.pooling)) != len(self.pooling):
             raise ValueError("pooling names a method twice")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_fit_task(self) -> Self:
+        if self.task == "step" and (self.stem_stride > 1 or self.branch_channels or self.wide_buckets):
+            raise ValueError("stem_stride, branch_channels and wide_buckets are for one label a sequence")
+        if bool(self.wide_buckets) != bool(self.wide_order):
+            raise ValueError("wide_buckets and wide_order go together")
+        if self.task == "sequence" and (self.skip or self.crf):
+            raise ValueError("skip and crf are for a label for each step")
+        if len(self.branch_kernels) != len(self.branch_channels):
+            raise ValueError("branch_channels and branch_kernels need a number for each convolution")
+        if any(kernel % 2 == 0 or kernel < 1 for kernel in self.branch_kernels):
+            raise ValueError("branch_kernels must be odd")
         return self
 
     @property
@@ -86,11 +113,18 @@ class ModelConfig(BaseModel):
     @property
     def pooled_size(self) -> int:
         """Values that enter the dense layers."""
-        return self.recurrent_size * (len(self.pooling) if self.task == "sequence" else 1)
+        if self.task == "step":
+            return self.recurrent_size + self.feature_size * self.skip
+        return self.recurrent_size * len(self.pooling) + sum(self.branch_channels[-1:])
 
     @property
     def feature_size(self) -> int:
-        """Values that enter the first recurrent layer at a timestep, E or C."""
+        """Values that the network reads at a timestep, E or C."""
         size = self.embedding_dim if self.kind == "text" else self.input_size
         assert size is not None
         return size
+
+    @property
+    def recurrent_input_size(self) -> int:
+        """Values that enter the first recurrent layer at a timestep."""
+        return self.stem_channels if self.stem_stride > 1 else self.feature_size

@@ -20,6 +20,7 @@ class Encoded:
 
     Attributes:
         inputs: features float32 (T, F); T is at least 1.
+        wide: what a linear branch adds to the item's logits, (K,), where the model has one.
         tokens: what the timesteps of a text are, where each gets a label.
         truncated: whether the item was longer than the model's maximum.
     """
@@ -27,6 +28,7 @@ class Encoded:
     inputs: NDArray[Any]
     tokens: list[str] | None = None
     truncated: bool = False
+    wide: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from gatewise.errors import Loc
 from gatewise.schema import FloatArray
 from gatewise.text import TextEncoder
 from gatewise.timeseries import TimeSeriesEncoder
+from gatewise.wide import WideBranch
 
 Features = Callable[[object, Loc], Encoded]
 
@@ -22,9 +23,11 @@ def features_of(
     if isinstance(encoder, TimeSeriesEncoder):
         return encoder.encode
     embedder = TokenEmbedder(config, weights)
+    branch = WideBranch(config, weights) if config.wide_buckets else None
 
     def embed(item: object, loc: Loc = ()) -> Encoded:
         text = encoder.encode(item, loc)
-        return Encoded(embedder.embed(text.ids, text.unknown), text.tokens, text.truncated)
+        wide = branch.logits(text.whole) if branch else None
+        return Encoded(embedder.embed(text.ids, text.unknown), text.tokens, text.truncated, wide)
 
     return embed

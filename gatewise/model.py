@@ -15,15 +15,24 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.architecture import LEFT_TO_RIGHT, RIGHT_TO_LEFT, ModelConfig
+from gatewise.convolution import ConvBlock, ConvBranch, silenced
 
 
 class SequenceClassifier(nn.Module):
-    """Features -> recurrent layers -> pooling (one label a sequence) -> dense relu layers -> logits."""
+    """Features -> stem -> recurrent layers -> pooling, and the branch beside them -> dense relu layers -> logits.
+
+    The stem and the branch are convolutions that a configuration may have; pooling is for one label a sequence.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        sizes = [config.feature_size] + [config.recurrent_size] * (config.num_layers - 1)
+        if config.stem_stride > 1:
+            kernel = 2 * config.stem_stride + 1
+            self.stem = ConvBlock(config.feature_size, config.stem_channels, kernel, config.stem_stride)
+        if config.branch_channels:
+            self.branch = ConvBranch(config)
+        sizes = [config.recurrent_input_size] + [config.recurrent_size] * (config.num_layers - 1)
         self.recurrent = nn.ModuleList(RecurrentLayer(config, size) for size in sizes)
         if config.task == "sequence" and "attention" in config.pooling:
             self.attention = nn.Linear(config.recurrent_size, 1, bias=False)
@@ -52,18 +61,40 @@ class SequenceClassifier(nn.Module):
             logits, (B, K); for the step task (B, T, K), of no meaning beyond a sequence's length.
         """
         lengths = lengths.to(features.device, non_blocking=True)
-        steps = torch.arange(features.shape[1], device=features.device)
-        mask = steps < lengths[:, None]
         x = self.embedding_dropout(features)
-        backwards = torch.where(mask, lengths[:, None] - 1 - steps, steps)
-        for layer in self.recurrent:
-            x = self.recurrent_dropout(layer(x, backwards))
-        if self.config.task == "sequence":
-            x = self.pool(x, lengths, mask)
+        x = self.label_steps(x, lengths) if self.config.task == "step" else self.summarize(x, lengths)
         for dense in self.dense:
             x = self.dense_dropout(torch.relu(dense(x)))
         logits: Tensor = self.output(x)
         return logits
+
+    def label_steps(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """What the head reads at each step of (B, T, F), (B, T, pooled)."""
+        outputs = self.recur(x, lengths)
+        return torch.cat([outputs, x], dim=2) if self.config.skip else outputs
+
+    def summarize(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """One vector (B, pooled) for each sequence of (B, T, F)."""
+        mask = _real_steps(x, lengths)
+        if not (self.config.branch_channels or self.config.stem_stride > 1):
+            return self.pool(self.recur(x, lengths), lengths, mask)
+        # Where every step is real, as in most sets of series, the convolutions need no mask and are twice as fast.
+        steps = None if bool(mask.all()) else mask
+        signal = silenced(x.transpose(1, 2), steps)
+        branch = [self.branch(signal, lengths, steps)] if self.config.branch_channels else []
+        if self.config.stem_stride > 1:
+            stride = self.config.stem_stride
+            lengths, mask = (lengths + stride - 1) // stride, mask[:, ::stride]
+            x = self.stem(signal, steps if steps is None else mask).transpose(1, 2)
+        return torch.cat([self.pool(self.recur(x, lengths), lengths, mask), *branch], dim=1)
+
+    def recur(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Run the recurrent layers over (B, T, inputs); outputs (B, T, D*H)."""
+        steps = torch.arange(x.shape[1], device=x.device)
+        backwards = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
+        for layer in self.recurrent:
+            x = self.recurrent_dropout(layer(x, backwards))
+        return x
 
     def pool(self, outputs: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
         """Concatenate the configured poolings of (B, T, D*H) over each sequence's real steps into (B, poolings*D*H)."""
@@ -87,6 +118,11 @@ class SequenceClassifier(nn.Module):
         shares = scores.softmax(dim=1)[..., None]
         attended: Tensor = (shares * outputs.masked_fill(~mask[..., None], 0.0)).sum(dim=1)
         return attended
+
+
+def _real_steps(x: Tensor, lengths: Tensor) -> Tensor:
+    """(B, T), True at a real timestep of (B, T, ...)."""
+    return torch.arange(x.shape[1], device=x.device) < lengths[:, None]
 
 
 class RecurrentLayer(nn.ModuleDict):

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from gatewise.artifact import Artifact, Manifest
 from gatewise.batch import Encoded, collate
 from gatewise.cells import run_layers
+from gatewise.crf import TagChain
 from gatewise.engines import Engine, EngineName, open_engine
 from gatewise.errors import GoldenMismatch, InvalidSequence, Loc
 from gatewise.features import features_of
+from gatewise.reference import stem
 from gatewise.schema import Explanation, FloatArray, LayerGates, Prediction, StepPrediction
 
 Answer = Prediction | StepPrediction
@@ -39,6 +41,8 @@ class Predictor:
         self.engine = engine
         self._artifact = artifact
         self._features = features_of(artifact.encoder(), artifact.manifest.model, artifact.weights())
+        model = artifact.manifest.model
+        self._chain = TagChain(artifact.weights(), model.num_classes) if model.crf else None
         self._labels = self.manifest.labels
 
     @classmethod
@@ -86,7 +90,7 @@ class Predictor:
             return list(logits)
         return [row[:length] for row, length in zip(logits, batch.lengths, strict=True)]
 
-    def probabilities(self, logits: FloatArray) -> NDArray[np.float64]:
+    def probabilities(self, logits: NDArray[Any]) -> NDArray[np.float64]:
         """Calibrated probabilities of logits (..., K)."""
         probabilities: NDArray[np.float64] = logits.astype(np.float64)
         probabilities /= self.manifest.temperature
@@ -95,24 +99,42 @@ class Predictor:
         probabilities /= np.add.reduce(probabilities, axis=-1, keepdims=True)
         return probabilities
 
+    def scores(self, encoded: Encoded, logits: FloatArray) -> FloatArray:
+        """The whole model's logits of one item: the network's, and what a linear branch adds to them."""
+        return logits if encoded.wide is None else logits + encoded.wide
+
+    def decode(self, encoded: Encoded, logits: FloatArray) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The classes that one item's answer names, and the calibrated probabilities of all.
+
+        Args:
+            logits: the network's, (K,), or (T, K) for a per-step model.
+        Returns:
+            an index, or (T,) indices; probabilities of the shape of the logits. With a chain of tags the indices are
+            those of the likeliest tags together, which need not be the likeliest one by one.
+        """
+        if self._chain is None:
+            p = self.probabilities(self.scores(encoded, logits))
+            return p.argmax(axis=-1), p
+        return self._chain.best(logits), self.probabilities(self._chain.log_marginals(logits))
+
     def answer(self, encoded: Encoded, logits: FloatArray, *, probabilities: bool | None = None) -> Answer:
-        """Word the logits of one item as a prediction.
+        """Word the network's logits of one item as a prediction.
 
         Args:
             probabilities: whether a per-step answer holds the probabilities of each step; no by default.
         """
-        p = self.probabilities(logits)
+        classes, p = self.decode(encoded, logits)
         if self.manifest.task == "sequence":
             shares = p.tolist()
-            k = int(p.argmax())
+            k = int(classes)
             return Prediction(
                 label=self._labels[k],
                 confidence=shares[k],
                 probabilities=dict(zip(self._labels, shares, strict=True)),
             )
         return StepPrediction(
-            labels=[self._labels[k] for k in p.argmax(axis=1)],
-            confidences=p.max(axis=1).tolist(),
+            labels=[self._labels[k] for k in classes],
+            confidences=p[np.arange(len(p)), classes].tolist(),
             tokens=encoded.tokens,
             probabilities=[dict(zip(self._labels, row, strict=True)) for row in p.tolist()] if probabilities else None,
         )
@@ -120,7 +142,7 @@ class Predictor:
     def run_each(
         self, items: Iterable[object], *, batch_size: int = 64
     ) -> list[tuple[Encoded, FloatArray] | InvalidSequence]:
-        """Encode and run every item; each comes back with its logits, or with what is wrong with it.
+        """Encode and run every item; each comes back with the network's logits, or with what is wrong with it.
 
         Batches hold sequences of similar length: mixing lengths costs time, and changes nothing else.
         """
@@ -161,10 +183,14 @@ class Predictor:
         return [answer for answer in answers if not isinstance(answer, InvalidSequence)]
 
     def gates(self, item: object) -> Explanation:
-        """Run one item through the cells of `cells.py`; every gate at every timestep, as arrays (T, H)."""
+        """Run one item through the cells of `cells.py`; every gate at every timestep, as arrays (T, H).
+
+        A model with a strided stem has a step for every `stem_stride` timesteps.
+        """
         encoded = self.encode(item)
         weights = self._artifact.weights()
         lengths = np.array([len(encoded.inputs)])
+        features, lengths = stem(self.manifest.model, weights, encoded.inputs[None], lengths)
         layers = [
             LayerGates(
                 layer=layer,
@@ -172,7 +198,7 @@ class Predictor:
                 gates={name: gate[0] for name, gate in run.gates._asdict().items()},
                 outputs=run.outputs[0],
             )
-            for layer, runs in enumerate(run_layers(self.manifest.model, weights, encoded.inputs[None], lengths))
+            for layer, runs in enumerate(run_layers(self.manifest.model, weights, features, lengths))
             for direction, run in runs.items()
         ]
         return Explanation(layers=layers, tokens=encoded.tokens)
@@ -188,7 +214,7 @@ class Predictor:
         for number, (pair, result) in enumerate(zip(golden, results, strict=True)):
             if isinstance(result, InvalidSequence):
                 raise GoldenMismatch(f"golden item {number} is refused: {result.message}; restore or retrain the model")
-            difference = _difference(result[1], pair.logits)
+            difference = _difference(self.scores(*result), pair.logits)
             # The comparison is written so that a NaN fails it.
             if not difference <= self.manifest.golden_tolerance:
                 raise GoldenMismatch(

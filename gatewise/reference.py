@@ -1,6 +1,6 @@
 """The whole classifier in numpy, from `cells.py` to the logits: what the torch model and the ONNX graph are held to.
 
-B batch, T timesteps, C channels, D directions, H hidden, K classes.
+B batch, T timesteps, C channels, F features, S channels of a convolution, D directions, H hidden, K classes.
 """
 
 from __future__ import annotations
@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gatewise.architecture import LEFT_TO_RIGHT, ModelConfig, Pooling
 from gatewise.cells import Array, run_layers
+
+_NORM_EPSILON = 1e-5
 
 
 def classify(config: ModelConfig, weights: Mapping[str, Array], inputs: Array, lengths: Array) -> Array:
@@ -27,15 +30,57 @@ def classify(config: ModelConfig, weights: Mapping[str, Array], inputs: Array, l
     """
     inputs, lengths = np.asarray(inputs), np.asarray(lengths)
     features = weights["embedding.weight"][inputs] if inputs.ndim == 2 else inputs
-    runs = run_layers(config, weights, features, lengths)[-1]
+    recurrent_inputs, steps = stem(config, weights, features, lengths)
+    runs = run_layers(config, weights, recurrent_inputs, steps)[-1]
     outputs = {direction: run.outputs for direction, run in runs.items()}
     if config.task == "step":
-        hidden = np.concatenate(list(outputs.values()), axis=2)
+        hidden = np.concatenate([*outputs.values(), *([features] if config.skip else [])], axis=2)
     else:
-        hidden = np.concatenate([pool(method, outputs, lengths, weights) for method in config.pooling], axis=1)
+        summaries = [pool(method, outputs, steps, weights) for method in config.pooling]
+        hidden = np.concatenate([*summaries, *branch(config, weights, features, lengths)], axis=1)
     for i in range(len(config.dense_sizes)):
         hidden = np.maximum(hidden @ weights[f"dense.{i}.weight"].T + weights[f"dense.{i}.bias"], 0)
-    return hidden @ weights["output.weight"].T + weights["output.bias"]
+    logits: Array = hidden @ weights["output.weight"].T + weights["output.bias"]
+    return logits
+
+
+def stem(
+    config: ModelConfig, weights: Mapping[str, Array], features: Array, lengths: Array
+) -> tuple[Array, NDArray[np.int64]]:
+    """Return what the first recurrent layer reads of (B, T, F), and how many steps (B,) of it are real.
+
+    Without a stem that is the features themselves; with one, a step for every `stem_stride` of them.
+    """
+    if config.stem_stride == 1:
+        return features, lengths
+    steps = -(-lengths // config.stem_stride)
+    return _convolve(weights, "stem", _silenced(features, lengths), steps, config.stem_stride), steps
+
+
+def branch(config: ModelConfig, weights: Mapping[str, Array], features: Array, lengths: Array) -> list[Array]:
+    """Return the branch's average over each sequence's real steps, (B, S), in a list that is empty without a branch."""
+    if not config.branch_channels:
+        return []
+    x = _silenced(features, lengths)
+    for i in range(len(config.branch_channels)):
+        x = _convolve(weights, f"branch.{i}", x, lengths)
+    return [x.sum(axis=1) / lengths[:, None].astype(x.dtype)]
+
+
+def _convolve(weights: Mapping[str, Array], name: str, x: Array, lengths: Array, stride: int = 1) -> Array:
+    """Convolve (B, T, F) with zeros around it, normalize by channel, relu; zero beyond the outputs' lengths (B,)."""
+    kernel = weights[f"{name}.conv.weight"]
+    half = kernel.shape[2] // 2
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, ((0, 0), (half, half), (0, 0))), 2 * half + 1, axis=1)
+    y = np.einsum("btfk,sfk->bts", windows[:, ::stride], kernel)
+    weight, bias, mean, variance = (weights[f"{name}.norm.{part}"] for part in ("weight", "bias", "mean", "variance"))
+    y = (y - mean) / np.sqrt(variance + _NORM_EPSILON) * weight + bias
+    return _silenced(np.maximum(y, 0), lengths)
+
+
+def _silenced(x: Array, lengths: Array) -> Array:
+    """(B, T, F) with zeros beyond each length."""
+    return np.where((np.arange(x.shape[1]) < lengths[:, None])[:, :, None], x, np.zeros((), dtype=x.dtype))
 
 
 def pool(method: Pooling, outputs: Mapping[str, Array], lengths: Array, weights: Mapping[str, Array]) -> Array:

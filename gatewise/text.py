@@ -58,13 +58,20 @@ class TokenIds:
         ids: int64 (T,); T is at least 1.
         unknown: position and normalized spelling of each token that the vocabulary lacks.
         tokens: the tokens as they came, where each gets a label.
+        cut_from: the ids before they were cut to the maximum, where they were.
         truncated: whether the text was longer than the maximum.
     """
 
     ids: NDArray[np.int64]
     unknown: tuple[tuple[int, str], ...] = ()
     tokens: list[str] | None = None
+    cut_from: NDArray[np.int64] | None = None
     truncated: bool = False
+
+    @property
+    def whole(self) -> NDArray[np.int64]:
+        """All ids that the tokenizer read, before they were cut to the maximum."""
+        return self.ids if self.cut_from is None else self.cut_from
 
 
 class TextEncoder:
@@ -154,16 +161,17 @@ class TextEncoder:
 
     def _kept(self, encoding: Encoding, text: str, *, is_cut: bool) -> TokenIds:
         ids = np.array(encoding.ids or [UNKNOWN_ID], dtype=np.int64)
+        whole = None
         limit = self.config.max_length
         kept = np.arange(len(ids))
         if limit is not None and len(ids) > limit:
             head, tail = _shares(limit, self.config.keep)
             kept = np.concatenate([kept[:head], kept[len(ids) - tail :]])
-            ids = ids[kept]
+            ids, whole = ids[kept], ids
         unknown = np.flatnonzero(ids == UNKNOWN_ID) if encoding.ids else ()
         offsets = encoding.offsets if len(unknown) else []
         spelled = tuple((int(t), self._spelling(text, offsets[kept[t]])) for t in unknown)
-        return TokenIds(ids, spelled, truncated=is_cut or len(kept) < len(encoding.ids))
+        return TokenIds(ids, spelled, cut_from=whole, truncated=is_cut or whole is not None)
 
     def _spelling(self, text: str, offsets: tuple[int, int]) -> str:
         # Not Python's lower case: that of a sigma depends on its place, and the vocabulary's does not.

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from gatewise.architecture import ModelConfig
 from gatewise.batch import Batch
+from gatewise.crf import crf_names
 from gatewise.embedding import embedding_names
 from gatewise.errors import ArtifactCorrupt, InvalidConfig, MissingDependency
+from gatewise.wide import wide_names
 
 try:
     import torch
@@ -44,7 +46,8 @@ class TorchEngine:
         self.device = str(target)
         self._model = SequenceClassifier(config)
         try:
-            own = {name: array for name, array in weights.items() if name not in embedding_names()}
+            others = {*embedding_names(), *crf_names(), *wide_names()}
+            own = {name: array for name, array in weights.items() if name not in others}
             self._model.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in own.items()})
         except RuntimeError as error:
             raise ArtifactCorrupt(f"the weights do not fit the model: {error}") from None

@@ -6,6 +6,7 @@ N rows (or steps), K classes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ _LOG_BOUND = float(np.log(4.0))
 _PRIOR_ROWS = 5.0
 
 
-def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> float:
+def fit_temperature(logits: NDArray[Any], truth: NDArray[np.int64]) -> float:
     """Return the temperature, between 1/4 and 4, under which `truth` is most likely.
 
     Args:

@@ -72,6 +72,70 @@ class BestWeights(pl.Callback):
         self.rank, self.epoch, self.weights = state_dict["rank"], state_dict["epoch"], state_dict["weights"]
 
 
+class AveragedWeights(pl.Callback):
+    """Keeps a moving average of the weights (Polyak & Juditsky 1992), which validation measures and the end keeps.
+
+    It stands after `BestWeights` in the list of callbacks: that one copies the average while it is in the module.
+
+    Args:
+        decay: share of the average that a step leaves; it starts lower, so that the first weights are soon forgotten.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self.steps = 0
+        self.average: dict[str, torch.Tensor] = {}
+        self._own: dict[str, torch.Tensor] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin from the first weights, or bring a checkpoint's average to the device."""
+        own = _averaged_tensors(pl_module)
+        kept = self.average or own
+        self.average = {name: kept[name].detach().to(tensor.device, copy=True) for name, tensor in own.items()}
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the average towards the step's weights."""
+        self.steps += 1
+        decay = min(self.decay, self.steps / (self.steps + 9))
+        own = _averaged_tensors(pl_module)
+        torch._foreach_lerp_(list(self.average.values()), [own[name].detach() for name in self.average], 1 - decay)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure the average."""
+        self._own = {name: tensor.detach().clone() for name, tensor in _averaged_tensors(pl_module).items()}
+        _put(self.average, pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on training the module's own weights."""
+        _put(self._own, pl_module)
+        self._own = {}
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the average in the module."""
+        _put(self.average, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"steps": self.steps, "average": {name: tensor.cpu() for name, tensor in self.average.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.steps, self.average = state_dict["steps"], state_dict["average"]
+
+
+def _averaged_tensors(module: pl.LightningModule) -> dict[str, torch.Tensor]:
+    """The network's weights and the statistics that its layers gather."""
+    return {name: tensor for name, tensor in module.model.state_dict().items() if tensor.is_floating_point()}
+
+
+@torch.no_grad()
+def _put(values: dict[str, torch.Tensor], module: pl.LightningModule) -> None:
+    for name, tensor in _averaged_tensors(module).items():
+        tensor.copy_(values[name])
+
+
 class CheckpointFile(TorchCheckpointIO):
     """Writes a checkpoint beside the last one, then puts it in its place.
 
@@ -122,7 +186,10 @@ class EpochRecord(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Record the epoch and say its line."""
         self._stop_bar()
-        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        # Every device has the same validation figures; the train loss is the mean of theirs.
+        loss = trainer.strategy.reduce(pl_module.take_train_loss(), reduce_op="mean")
+        pl_module.log("train_loss", loss)
+        figures = {"train_loss": float(loss)} | {name: float(v) for name, v in trainer.callback_metrics.items()}
         seconds = time.perf_counter() - self._started
         self.epochs.append({"epoch": trainer.current_epoch + 1, "seconds": seconds, **figures})
         shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())

@@ -43,11 +43,22 @@ class TrainingConfig(BaseModel):
     embedding_dim: int = Field(128, ge=1)
     ngram_buckets: int = Field(0, ge=0, description="rows for hashed character n-grams of tokens; 0 is none")
     pair_buckets: int = Field(0, ge=0, description="rows for hashed pairs of neighbouring tokens; 0 is none")
+    stem_stride: int = Field(1, ge=1, description="timesteps that a convolution makes one of; 1 is no stem")
+    stem_channels: int = Field(64, ge=1)
+    branch_channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (), description="convolutions beside the recurrent layers, whose average over time joins theirs; empty is none"
+    )
+    branch_kernels: tuple[Annotated[int, Field(ge=1)], ...] = Field((), description="width of each, odd")
     hidden_size: int = Field(128, ge=1)
     num_layers: int = Field(1, ge=1, le=8)
     bidirectional: bool = False
     pooling: tuple[Pooling, ...] = Field(("last",), min_length=1)
     dense_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (64,)
+    skip: bool = Field(False, description="the head of a per-step model reads the step's own features too")
+    crf: bool = Field(False, description="a chain over the tags of a per-step model: which tag follows which")
+    wide: Literal["auto", "on", "off"] = Field(
+        "off", description="a linear branch over a text's n-grams; auto keeps it where validation says that it helps"
+    )
     embedding_dropout: float = Field(
         0.0, ge=0, lt=1, description="share of the features that a whole sequence is trained without"
     )
@@ -66,15 +77,25 @@ class TrainingConfig(BaseModel):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     word_dropout: float = Field(0.0, ge=0, lt=1, description="share of tokens replaced by the unknown one in training")
     input_noise: float = Field(0.0, ge=0, description="deviation of the noise on standardized readings in training")
+    time_warp: float = Field(0.0, ge=0, le=0.5, description="deviation of the speed at which a series is read")
+    scaling: float = Field(0.0, ge=0, le=1, description="deviation of the factor that a series' channels get")
+    channel_mixing: float = Field(0.0, ge=0, le=1, description="how much of its other channels a channel gets")
+    averaging: float = Field(
+        0.0, ge=0, lt=1, description="decay of the moving average of the weights that is kept for them; 0 is none"
+    )
     class_weights: Literal["none", "sqrt", "balanced"] = Field("none", description="how rare classes weigh in the loss")
     select: Literal["best", "last"] = Field(
         "last", description="whose weights are kept; a run that was stopped early keeps its best epoch's in any case"
     )
     patience: int = Field(0, ge=0, description="epochs without a better validation before stopping; 0 is never")
     monitor: Literal["accuracy", "macro_f1", "span_f1"] = Field("accuracy", description="what validation goes by")
+    refit: bool = Field(
+        False,
+        description="train the chosen cell once more, on the validation rows too where they were taken from train",
+    )
     precision: Precision = "32-true"
 
-    @field_validator("cells", "pooling", "dense_sizes", mode="before")
+    @field_validator("cells", "pooling", "dense_sizes", "branch_channels", "branch_kernels", mode="before")
     @classmethod
     def _one_is_a_list_of_one(cls, value: object) -> object:
         return (value,) if isinstance(value, str | int) else value

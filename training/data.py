@@ -53,6 +53,10 @@ class EncodedDataset(Dataset[TrainingBatch]):
             labels = np.array([self.labels[i] for i in rows], dtype=np.int64)
         return torch.from_numpy(batch.inputs), torch.from_numpy(batch.lengths), torch.from_numpy(labels)
 
+    def joined(self, other: EncodedDataset) -> EncodedDataset:
+        """These rows and the other's."""
+        return EncodedDataset([*self.inputs, *other.inputs], [*self.labels, *other.labels])
+
 
 class BucketSampler(Sampler[list[int]]):
     """Batches of rows of similar length.
@@ -110,9 +114,9 @@ class BucketSampler(Sampler[list[int]]):
 
 
 class SequenceDataModule(pl.LightningDataModule):
-    """The train and validation splits, encoded."""
+    """The train and validation splits, encoded; the latter may be left out."""
 
-    def __init__(self, train: EncodedDataset, valid: EncodedDataset, *, batch_size: int, seed: int) -> None:
+    def __init__(self, train: EncodedDataset, valid: EncodedDataset | None, *, batch_size: int, seed: int) -> None:
         super().__init__()
         self.train = train
         self.valid = valid
@@ -129,6 +133,7 @@ class SequenceDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[TrainingBatch]:
         """All rows, shortest first; every device sees them all, so that all agree on the score."""
+        assert self.valid is not None
         return _loader(self.valid, BucketSampler(self.valid.lengths, 4 * self.batch_size, shuffle=False))
 
 

@@ -46,6 +46,7 @@ def score(
     Raises:
         InvalidData: an item is not what the model takes, named by file and row; or there is none.
     """
+    answers: list[list[str]] = []
     probabilities: list[NDArray[np.float64]] = []
     truth: list[list[str]] = []
     done = 0
@@ -57,13 +58,15 @@ def score(
                 raise InvalidData(
                     f"the model does not take it{place}: {result.message}", path=piece.source, row=piece.rows[i]
                 )
-            probabilities.append(np.atleast_2d(predictor.probabilities(result[1])))
+            classes, p = predictor.decode(*result)
+            answers.append([predictor.manifest.labels[k] for k in np.atleast_1d(classes)])
+            probabilities.append(np.atleast_2d(p))
             truth.append([piece.labels[i]] if isinstance(piece.labels[i], str) else list(piece.labels[i]))
         done += len(piece)
         progress(done)
     if not truth:
         raise InvalidData("there are no rows to score")
-    return _compare(truth, probabilities, predictor.manifest.labels, predictor.manifest.task == "step")
+    return _compare(truth, answers, probabilities, predictor.manifest.labels, predictor.manifest.task == "step")
 
 
 def refused(piece: Dataset, index: int, error: InvalidSequence) -> InvalidData:
@@ -75,11 +78,14 @@ def refused(piece: Dataset, index: int, error: InvalidSequence) -> InvalidData:
 
 
 def _compare(
-    truth: list[list[str]], probabilities: list[NDArray[np.float64]], labels: tuple[str, ...], per_step: bool
+    truth: list[list[str]],
+    answers: list[list[str]],
+    probabilities: list[NDArray[np.float64]],
+    labels: tuple[str, ...],
+    per_step: bool,
 ) -> Scores:
     flat: list[Any] = [label for row in truth for label in row]
-    metrics = classification(flat, np.concatenate(probabilities), labels)
-    answers = [[labels[k] for k in p.argmax(axis=1)] for p in probabilities]
+    metrics = classification(flat, [label for row in answers for label in row], np.concatenate(probabilities), labels)
     if per_step and is_bio(labels):
         metrics["span_f1"] = span_f1(truth, answers)
     known = set(labels)

@@ -29,7 +29,8 @@ from safetensors.numpy import load_file, save_file
 from gatewise.architecture import Cell, ModelConfig
 from gatewise.durable import replace_text
 from gatewise.errors import InvalidConfig
-from training.callbacks import BestWeights, CheckpointFile, EpochRecord, EpochSeed, Say
+from training.augmentation import SeriesAugmentation
+from training.callbacks import AveragedWeights, BestWeights, CheckpointFile, EpochRecord, EpochSeed, Say
 from training.config import TrainingConfig
 from training.data import EncodedDataset, SequenceDataModule
 from training.embedding import Forms
@@ -82,11 +83,12 @@ def fit(
     model: ModelConfig,
     config: TrainingConfig,
     train: EncodedDataset,
-    valid: EncodedDataset,
+    valid: EncodedDataset | None,
     labels: tuple[str, ...],
     forms: Forms | None,
     folder: Path,
     *,
+    augmentation: SeriesAugmentation | None = None,
     say: Say = print,
     resume: bool = False,
     devices: Devices = Devices(),
@@ -97,7 +99,9 @@ def fit(
     """Train one cell, or finish what an earlier, killed run of the same folder began.
 
     Args:
+        valid: what each epoch is measured on; without it the last epoch's weights are kept.
         forms: what the integers of a text's rows stand for; None for series.
+        augmentation: how the rows of a series are varied in training.
         folder: for the checkpoint while training, and the weights after it.
         resume: whether what stands there is gone on from.
         max_seconds: stop after this time with the best so far.
@@ -113,8 +117,10 @@ def fit(
     data = SequenceDataModule(train, valid, batch_size=config.batch_size, seed=config.seed)
     with _quiet_lightning():
         callbacks = [EpochSeed(config.seed), best, record, _checkpoint(folder)]
+        if config.averaging:
+            callbacks.insert(2, AveragedWeights(config.averaging))
         logger = TensorBoardLogger(folder, name="", version="tensorboard") if tensorboard else False
-        trainer = _trainer(config, devices, max_seconds, callbacks, logger)
+        trainer = _trainer(config, devices, max_seconds, callbacks, logger, validates=valid is not None)
         torch.manual_seed(config.seed)
         steps = -(-len(train) // config.batch_size // trainer.world_size) * config.epochs
         module = ClassifierModule(
@@ -122,6 +128,7 @@ def fit(
             config,
             labels=labels,
             forms=forms,
+            augmentation=augmentation,
             class_weights=class_weights(config.class_weights, train, len(labels)),
             total_steps=max(steps, 2),
         )
@@ -139,7 +146,7 @@ def fit(
             # Lightning's answer to Ctrl-C; what it means is for the outermost caller to say.
             raise KeyboardInterrupt from None
     stopped_by = _stopped_by(trainer, config, best)
-    takes_last = config.select == "last" and stopped_by == "epochs"
+    takes_last = valid is None or (config.select == "last" and stopped_by == "epochs")
     if not takes_last:
         module.model.load_state_dict(best.weights)
     candidate = Candidate(
@@ -162,6 +169,8 @@ def _trainer(
     max_seconds: float | None,
     callbacks: list[pl.Callback],
     logger: TensorBoardLogger | bool,
+    *,
+    validates: bool,
 ) -> pl.Trainer:
     try:
         return pl.Trainer(
@@ -178,6 +187,7 @@ def _trainer(
             logger=logger,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
+            limit_val_batches=None if validates else 0,
             enable_progress_bar=False,
             enable_model_summary=False,
             log_every_n_steps=1,

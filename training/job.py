@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 
@@ -22,10 +23,12 @@ from gatewise.architecture import Cell
 from gatewise.durable import replace_text
 from gatewise.predictor import Predictor
 from gatewise.store import ModelVersion, Store, check_name
+from gatewise.text import TextEncoder
 from training.callbacks import Say
 from training.compare import Decision, Measured, choose, measure_candidate
 from training.config import TrainingConfig
 from training.data import EncodedDataset
+from training.dataset import join
 from training.embedding import Forms
 from training.evaluation import score
 from training.fitting import Candidate, Devices, fit
@@ -38,6 +41,7 @@ from training.preparing import (
     fingerprint,
     fit_encoder,
     label_order,
+    make_augmentation,
     make_forms,
     model_config,
 )
@@ -46,6 +50,7 @@ from training.recipe import Choice, resolve
 from training.runs import Run, folder_of, open_run
 from training.splits import Splits, read_splits
 from training.statistics import measure
+from training.wide import Wide, choose_wide, fit_wide
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,7 @@ def run(options: JobOptions, *, say: Say = print, console: Console | None = None
     if not is_first:
         _fit_all(options, prepared, folder, say, console)
         raise SystemExit(0)
+    started = time.monotonic()
     with open_run(folder, resume=options.resume) as job:
         if job.note:
             say(job.note)
@@ -132,7 +138,8 @@ def run(options: JobOptions, *, say: Say = print, console: Console | None = None
             say(f"This job has finished before: {prepared.name}:{job.result['version']}")
             return _restored(prepared.name, job.result)
         candidates = _fit_all(options, prepared, folder, say, console)
-        result = _finish(options, prepared, job, candidates, say)
+        left = options.max_seconds - (time.monotonic() - started) if options.max_seconds else None
+        result = _finish(options, prepared, job, candidates, left, say, console)
         job.finish({**asdict(result), "artifact": str(result.artifact)})
     return result
 
@@ -158,7 +165,7 @@ def _prepare(options: JobOptions, say: Say) -> Prepared:
     say(f"  {_columns_in_words(splits)}")
     for note in splits.notes:
         say(f"  {note}")
-    config, choices = resolve(measure(splits.train), options.settings)
+    config, choices = resolve(measure(splits.train, divided=splits.divided), options.settings)
     say("Recipe")
     for choice in choices:
         say(f"  {choice.name} = {_shown(choice.value)}  ({choice.reason})")
@@ -187,29 +194,72 @@ def _fit_all(
     for position, cell in enumerate(cells):
         say(f"Training {cell.upper()} ({position + 1} of {len(cells)})")
         left = max(deadline - time.monotonic(), 1.0) / (len(cells) - position) if deadline else None
-        candidate = fit(
-            model_config(prepared.config, prepared.encoder, cell, len(prepared.labels), prepared.splits.train),
-            prepared.config,
-            prepared.train,
-            prepared.valid,
-            prepared.labels,
-            prepared.forms,
-            folder / cell,
-            say=say,
-            resume=options.resume,
-            devices=options.devices,
-            max_seconds=left,
-            tensorboard=options.tensorboard,
-            console=console,
-        )
+        candidate = _fit(options, prepared, cell, folder / cell, say, console, max_seconds=left)
         if candidate.stopped_by != "epochs":
             say(f"  stopped by {candidate.stopped_by}; the weights of epoch {candidate.best_epoch} are kept")
         candidates.append(candidate)
     return candidates
 
 
-def _finish(options: JobOptions, prepared: Prepared, job: Run, candidates: list[Candidate], say: Say) -> JobResult:
+def _fit(
+    options: JobOptions,
+    prepared: Prepared,
+    cell: Cell,
+    folder: Path,
+    say: Say,
+    console: Console | None,
+    *,
+    max_seconds: float | None = None,
+    on_all_rows: bool = False,
+) -> Candidate:
+    """Train one cell, with the validation rows kept apart to measure it, or on them too."""
+    config, train, valid = prepared.config, prepared.train, prepared.valid
+    if on_all_rows:
+        train = train.joined(cut(valid, config.window))
+    return fit(
+        model_config(config, prepared.encoder, cell, len(prepared.labels), prepared.splits.train),
+        config,
+        train,
+        None if on_all_rows else valid,
+        prepared.labels,
+        prepared.forms,
+        folder,
+        augmentation=make_augmentation(prepared.encoder, config),
+        say=say,
+        resume=options.resume,
+        devices=options.devices,
+        max_seconds=max_seconds,
+        tensorboard=options.tensorboard,
+        console=console,
+    )
+
+
+def _finish(
+    options: JobOptions,
+    prepared: Prepared,
+    job: Run,
+    candidates: list[Candidate],
+    seconds_left: float | None,
+    say: Say,
+    console: Console | None,
+) -> JobResult:
     """Measure the candidates as they will serve, choose one, and register it with all figures in its manifest."""
+    packer = Packer(
+        prepared.name,
+        job.started_at,
+        prepared.labels,
+        prepared.encoder,
+        prepared.splits.valid,
+        prepared.valid,
+        _data_card(prepared),
+        always_wide=prepared.config.wide == "on",
+        say=say,
+    )
+    wide = _choose_wide(prepared, say)
+    packed = [
+        packer.pack(_artifact_folder(job, candidate), candidate.model, candidate.weights, wide)
+        for candidate in candidates
+    ]
     measured = [_measure(prepared, job, candidate) for candidate in candidates]
     for figures in measured:
         shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.figures().items())
@@ -217,9 +267,13 @@ def _finish(options: JobOptions, prepared: Prepared, job: Run, candidates: list[
     decision = choose(measured, prepared.config.monitor)
     say(f"Rule: {decision.rule}.")
     say(f"Chosen: {decision.cell.upper()}. {decision.reason}.")
-    chosen = next(candidate for candidate in candidates if candidate.cell == decision.cell)
-    source = _artifact_folder(job, chosen)
-    scores = next(figures.scores for figures in measured if figures.cell == decision.cell)
+    place = next(i for i, candidate in enumerate(candidates) if candidate.cell == decision.cell)
+    chosen, scores, source = candidates[place], measured[place].scores, _artifact_folder(job, candidates[place])
+    refitted = _refits(prepared, chosen, seconds_left, say)
+    if refitted:
+        again = _fit(options, prepared, chosen.cell, job.folder / "refit", say, console, on_all_rows=True)
+        source = job.folder / "refit" / "artifact"
+        packer.pack(source, again.model, again.weights, _refit_wide(prepared, wide), packed[place])
     metrics = {"valid": scores.metrics, **_test_metrics(prepared.splits, source)}
     for split, figures_of_split in metrics.items():
         say(f"{split}: " + "  ".join(f"{name} {value:.4f}" for name, value in figures_of_split.items()))
@@ -234,24 +288,58 @@ def _finish(options: JobOptions, prepared: Prepared, job: Run, candidates: list[
         "epochs": chosen.epochs,
         "best_epoch": chosen.best_epoch,
         "stopped_by": chosen.stopped_by,
+        "refitted": refitted,
     }
     final = artifact.restate(source, job.folder / "artifact", metrics=metrics, training=training)
     version = _register(final, job.folder / "artifact", prepared.name)
     return JobResult(prepared.name, version.version, version.path, metrics, decision, figures_by_cell)
 
 
-def _measure(prepared: Prepared, job: Run, candidate: Candidate) -> Measured:
-    """Pack the candidate, load it, and measure it; the figures are kept, so that a resumed job decides by the same."""
-    packer = Packer(
-        prepared.name,
-        job.started_at,
-        prepared.labels,
-        prepared.encoder,
-        prepared.splits.valid,
-        prepared.valid,
-        _data_card(prepared),
+def _choose_wide(prepared: Prepared, say: Say) -> Wide | None:
+    if prepared.config.wide == "off":
+        return None
+    assert isinstance(prepared.encoder, TextEncoder)
+    say("Fitting the linear branch")
+    splits = prepared.splits
+    wide = choose_wide(splits.train, splits.valid, prepared.encoder, prepared.labels, seed=prepared.config.seed)
+    if wide is None:
+        say("  left out: for so many classes and n-grams its table would be too large, or no two texts share a word")
+    return wide
+
+
+def _refit_wide(prepared: Prepared, wide: Wide | None) -> Wide | None:
+    if wide is None:
+        return None
+    assert isinstance(prepared.encoder, TextEncoder)
+    rows = join([prepared.splits.train, prepared.splits.valid])
+    return fit_wide(rows, prepared.encoder, prepared.labels, wide.recipe, seed=prepared.config.seed)
+
+
+def _refits(prepared: Prepared, chosen: Candidate, seconds_left: float | None, say: Say) -> bool:
+    """Whether the chosen cell is trained once more, on the validation rows too."""
+    if not (prepared.config.refit and prepared.splits.divided):
+        return False
+    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    why_not = (
+        "it was stopped before its last epoch"
+        if chosen.stopped_by != "epochs"
+        else "the time is up"
+        if seconds_left is not None and seconds_left < chosen.seconds
+        else "several devices share this job"
+        if several
+        else ""
     )
-    folder = packer.pack(_artifact_folder(job, candidate), candidate.model, candidate.weights)
+    if why_not:
+        say(f"{chosen.cell.upper()} is not trained again on the validation rows too: {why_not}")
+        return False
+    rows = len(prepared.splits.train) + len(prepared.splits.valid)
+    say(f"Training {chosen.cell.upper()} once more, on all {rows} rows of train and validation")
+    return True
+
+
+def _measure(prepared: Prepared, job: Run, candidate: Candidate) -> Measured:
+    """Load a candidate's artifact and measure it; the figures are kept, so that a resumed job decides by the same."""
+    folder = _artifact_folder(job, candidate)
     kept = job.folder / candidate.cell / "latency.json"
     latency = json.loads(kept.read_text()) if kept.exists() else None
     measured = measure_candidate(candidate, Predictor.load(folder), prepared.splits.valid, latency_ms=latency)

@@ -16,11 +16,14 @@ _BIO_TAG = re.compile(r"O|[BI]-.+")
 _SMALLEST = float(np.finfo(np.float64).eps)
 
 
-def classification(truth: Sequence[str], probabilities: NDArray[np.float64], labels: Sequence[str]) -> dict[str, float]:
+def classification(
+    truth: Sequence[str], answers: Sequence[str], probabilities: NDArray[np.float64], labels: Sequence[str]
+) -> dict[str, float]:
     """Return accuracy, macro_f1 and log_loss.
 
     Args:
         truth: N true labels; one that is not in `labels` counts as answered wrongly, at the smallest probability.
+        answers: N labels; with a chain of tags they need not be the likeliest ones.
         probabilities: (N, K).
         labels: K names, in the order of the columns.
     """
@@ -28,7 +31,7 @@ def classification(truth: Sequence[str], probabilities: NDArray[np.float64], lab
     # A label unseen in training gets an index of its own, which no answer can have.
     unseen = {label: len(labels) + u for u, label in enumerate(sorted(set(truth) - index.keys()))}
     expected = np.array([index[label] if label in index else unseen[label] for label in truth])
-    answered = probabilities.argmax(axis=1)
+    answered = np.array([index[label] for label in answers])
     known = expected < len(labels)
     likelihood = np.where(known, probabilities[np.arange(len(truth)), np.where(known, expected, 0)], 0.0)
     return {

@@ -18,19 +18,22 @@ from torch.optim import Optimizer
 from gatewise.architecture import ModelConfig
 from gatewise.errors import InvalidConfig
 from gatewise.model import SequenceClassifier
+from training.augmentation import SeriesAugmentation
 from training.config import TrainingConfig
+from training.crf import ChainLoss
 from training.data import IGNORED, TrainingBatch
 from training.embedding import Forms, TokenEmbedding
 from training.metrics import classification, span_f1
 
 
 class Network(nn.Module):
-    """What is trained: for text an embedding, and the classifier that serves."""
+    """What is trained: for text an embedding, the classifier that serves, and for tags maybe the chain over them."""
 
-    def __init__(self, config: ModelConfig, forms: Forms | None, word_dropout: float) -> None:
+    def __init__(self, config: ModelConfig, labels: tuple[str, ...], forms: Forms | None, word_dropout: float) -> None:
         super().__init__()
         self.embedding = TokenEmbedding(config, forms, word_dropout) if forms else None
         self.classifier = SequenceClassifier(config)
+        self.chain = ChainLoss(labels) if config.crf else None
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         """Classify forms (B, T) or readings (B, T, C); logits (B, K) or (B, T, K)."""
@@ -40,7 +43,7 @@ class Network(nn.Module):
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """The weights that serve, by the names of `gatewise.architecture`."""
         own = {name: tensor.detach().cpu().numpy() for name, tensor in self.classifier.state_dict().items()}
-        return own | (self.embedding.fold() if self.embedding else {})
+        return own | (self.embedding.fold() if self.embedding else {}) | (self.chain.weights() if self.chain else {})
 
 
 class ClassifierModule(pl.LightningModule):
@@ -49,6 +52,7 @@ class ClassifierModule(pl.LightningModule):
     Args:
         labels: K names, in the order of the logits.
         forms: what the integers of a text's rows stand for; None for series.
+        augmentation: how the rows of a series are varied; None for text.
         class_weights: (K,), or None where all weigh the same.
         total_steps: optimizer steps of the whole run, which the one-cycle schedule spans.
     """
@@ -60,14 +64,16 @@ class ClassifierModule(pl.LightningModule):
         *,
         labels: tuple[str, ...],
         forms: Forms | None,
+        augmentation: SeriesAugmentation | None = None,
         class_weights: Tensor | None,
         total_steps: int,
     ) -> None:
         super().__init__()
         self.config = config
         self.labels = labels
+        self.augmentation = augmentation
         self.total_steps = total_steps
-        self.model = Network(model, forms, config.word_dropout)
+        self.model = Network(model, labels, forms, config.word_dropout)
         _set_update_gate_bias(self.model.classifier, config.update_gate_bias)
         self.register_buffer("class_weights", class_weights, persistent=False)
         self._loss_sum: Tensor | float = 0.0
@@ -78,13 +84,19 @@ class ClassifierModule(pl.LightningModule):
     def training_step(self, batch: TrainingBatch, batch_index: int) -> Tensor:
         """Return the mean cross-entropy of a batch."""
         inputs, lengths, labels = batch
-        if self.config.input_noise and self.model.embedding is None:
-            inputs = inputs + self.config.input_noise * torch.randn_like(inputs)
+        if self.augmentation:
+            inputs = self.augmentation(inputs, lengths)
         loss = self._loss(self.model(inputs, lengths), labels, self.config.label_smoothing)
         # Summed on the device and read once an epoch: self.log at each step would cost 14% of it.
         self._loss_sum = self._loss_sum + loss.detach()
         self._loss_count += 1
         return loss
+
+    def take_train_loss(self) -> Tensor:
+        """The mean loss of the steps since this was asked last."""
+        mean = torch.as_tensor(self._loss_sum, device=self.device) / max(self._loss_count, 1)
+        self._loss_sum, self._loss_count = 0.0, 0
+        return mean
 
     def validation_step(self, batch: TrainingBatch, batch_index: int) -> None:
         """Keep the logits of the real steps; the figures need the whole split."""
@@ -97,27 +109,29 @@ class ClassifierModule(pl.LightningModule):
             self._valid.append((row[:length], target[:length]))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the epoch's mean loss and the figures of validation; set `valid_rank`, by which epochs are compared."""
-        logits = torch.cat([pair[0] for pair in self._valid])
+        """Log the figures of validation; set `valid_rank`, by which epochs are compared."""
+        answered, logits = self._decoded()
         # Rows whose label training never saw have no index; they count in the test score, not here.
-        truth = torch.cat([pair[1] for pair in self._valid])
+        truth = np.concatenate([target.numpy() for _, target in self._valid])
         known = truth != IGNORED
-        probabilities = logits[known].double().softmax(dim=1).numpy()
-        metrics = classification([self.labels[k] for k in truth[known]], probabilities, self.labels)
+        names = np.array(self.labels)
+        metrics = classification(
+            names[truth[known]].tolist(),
+            names[np.concatenate(answered)[known]].tolist(),
+            torch.from_numpy(np.concatenate(logits)[known]).double().softmax(dim=1).numpy(),
+            self.labels,
+        )
         if not math.isfinite(metrics["log_loss"]):
             raise InvalidConfig(
                 f"learning_rate: with {self.config.learning_rate:g} training diverged: in epoch "
                 f"{self.current_epoch + 1} the logits are not finite; give a lower one"
             )
         if self.config.monitor == "span_f1":
-            metrics["span_f1"] = self._span_f1()
+            metrics["span_f1"] = self._span_f1(answered)
         self._valid = []
         # Ties in a figure that counts rows go to the surer answer.
         self.valid_rank = (metrics[self.config.monitor], -metrics["log_loss"])
-        figures = {"train_loss": float(self._loss_sum) / max(self._loss_count, 1)}
-        self._loss_sum, self._loss_count = 0.0, 0
-        # Every device has the same validation figures; the train loss is the mean of theirs.
-        self.log_dict(figures | {f"valid_{name}": value for name, value in metrics.items()}, sync_dist=True)
+        self.log_dict({f"valid_{name}": value for name, value in metrics.items()}, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """Adam or AdamW, fused where Lightning allows it, with the schedule of the configuration."""
@@ -137,16 +151,25 @@ class ClassifierModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _loss(self, logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+        if self.model.chain:
+            return self.model.chain(logits.float(), labels)  # type: ignore[no-any-return]
         return nn.functional.cross_entropy(
             logits.flatten(0, -2).float(), labels.flatten(), weight=self.class_weights, label_smoothing=smoothing
         )
 
-    def _span_f1(self) -> float:
+    def _decoded(self) -> tuple[list[NDArray[np.int64]], list[NDArray[Any]]]:
+        """Classes and logits of what validation kept, as `Predictor.decode` gives them."""
+        logits = [scores.numpy() for scores, _ in self._valid]
+        if self.model.chain is None:
+            return [scores.argmax(axis=1) for scores in logits], logits
+        chain = self.model.chain.decoder()
+        return [chain.best(scores) for scores in logits], [chain.log_marginals(scores) for scores in logits]
+
+    def _span_f1(self, answered: list[NDArray[np.int64]]) -> float:
         # A tag that training never saw stands as an O, which cannot match what it is.
         names = np.array([*self.labels, "O"])
-        truth = [names[target.where(target != IGNORED, torch.tensor(-1)).numpy()].tolist() for _, target in self._valid]
-        answers = [names[logits.argmax(dim=1).numpy()].tolist() for logits, _ in self._valid]
-        return span_f1(truth, answers)
+        truth = [names[np.where(target == IGNORED, -1, target)].tolist() for _, target in self._valid]
+        return span_f1(truth, [names[row].tolist() for row in answered])
 
 
 def _set_update_gate_bias(model: SequenceClassifier, value: float) -> None:

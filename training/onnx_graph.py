@@ -31,13 +31,17 @@ def build(config: ModelConfig, weights: Mapping[str, NDArray[np.float32]]) -> by
     """
     graph = _Graph()
     inputs = helper.make_tensor_value_info("inputs", TensorProto.FLOAT, ["B", "T", config.feature_size])
-    x = graph.add("Transpose", ["inputs"], perm=[1, 0, 2])
+    x, lengths = _stem(graph, config, weights)
+    x = graph.add("Transpose", [x], perm=[1, 0, 2])
     last = ""
     for layer in range(config.num_layers):
-        x, last = _recurrent_layer(graph, config, weights, layer, x)
+        x, last = _recurrent_layer(graph, config, weights, layer, x, lengths)
     x = graph.add("Transpose", [x], perm=[1, 0, 2])
     if config.task == "sequence":
-        x = _pool(graph, config, weights, x, last)
+        parts = [*_pool(graph, config, weights, x, last, lengths), *_branch(graph, config, weights)]
+        x = graph.add("Concat", parts, axis=1)
+    elif config.skip:
+        x = graph.add("Concat", [x, "inputs"], axis=2)
     for name in [*(f"dense.{i}" for i in range(len(config.dense_sizes))), "output"]:
         x = _linear(graph, weights, name, x)
         if name != "output":
@@ -83,7 +87,7 @@ class _Graph:
 
 
 def _recurrent_layer(
-    graph: _Graph, config: ModelConfig, weights: Mapping[str, NDArray[np.float32]], layer: int, x: str
+    graph: _Graph, config: ModelConfig, weights: Mapping[str, NDArray[np.float32]], layer: int, x: str, lengths: str
 ) -> tuple[str, str]:
     """Add one layer over (T, B, F); return its outputs (T, B, D*H) and each direction's last output (B, D*H)."""
     D, H = len(config.directions), config.hidden_size
@@ -104,7 +108,7 @@ def _recurrent_layer(
             graph.constant(f"{prefix}.W", stacked("weight_ih")),
             graph.constant(f"{prefix}.R", stacked("weight_hh")),
             graph.constant(f"{prefix}.B", bias),
-            "lengths",
+            lengths,
         ],
         [f"{prefix}.Y", f"{prefix}.Y_h"],
         **attributes,
@@ -121,18 +125,58 @@ def _reordered(stacked: NDArray[np.float32], config: ModelConfig) -> NDArray[np.
     return np.concatenate([blocks[i] for i in _GATES[config.cell]])
 
 
-def _pool(graph: _Graph, config: ModelConfig, weights: Mapping[str, NDArray[np.float32]], x: str, last: str) -> str:
-    """Concatenate the poolings of (B, T, D*H), whose steps beyond a sequence's length ONNX Runtime leaves zero."""
-    mask = _step_mask(graph, x)
+def _stem(graph: _Graph, config: ModelConfig, weights: Mapping[str, NDArray[np.float32]]) -> tuple[str, str]:
+    """Return the recurrent layers' inputs (B, T, F) and their lengths; without a stem, the graph's own."""
+    if config.stem_stride == 1:
+        return "inputs", "lengths"
+    stride = config.stem_stride
+    more = graph.add("Add", ["lengths", graph.constant("stem.more", np.array(stride - 1, dtype=np.int32))])
+    lengths = graph.add("Div", [more, graph.constant("stem.stride", np.array(stride, dtype=np.int32))])
+    x = graph.add("Transpose", ["inputs"], perm=[0, 2, 1])
+    x = _convolve(graph, weights, "stem", x, stride)
+    return graph.add("Transpose", [x], perm=[0, 2, 1]), lengths
+
+
+def _branch(graph: _Graph, config: ModelConfig, weights: Mapping[str, NDArray[np.float32]]) -> list[str]:
+    """Return the branch's average over the real steps of the inputs, (B, S), in a list that is empty without one."""
+    if not config.branch_channels:
+        return []
+    mask = graph.add("Cast", [_step_mask(graph, "inputs", "lengths", "branch")], to=TensorProto.FLOAT)
+    mask = graph.add("Transpose", [mask], perm=[0, 2, 1])
+    x = graph.add("Transpose", ["inputs"], perm=[0, 2, 1])
+    for i in range(len(config.branch_channels)):
+        x = graph.add("Mul", [_convolve(graph, weights, f"branch.{i}", x), mask])
+    total = graph.add("ReduceSum", [x, graph.constant("branch.axes", [2])], keepdims=0)
+    return [graph.add("Div", [total, _column(graph, "lengths", "branch")])]
+
+
+def _convolve(graph: _Graph, weights: Mapping[str, NDArray[np.float32]], name: str, x: str, stride: int = 1) -> str:
+    """Convolution, normalization by channel and relu over (B, F, T), whose steps beyond a length are zero."""
+    kernel = weights[f"{name}.conv.weight"]
+    half = kernel.shape[2] // 2
+    x = graph.add(
+        "Conv", [x, graph.constant(f"{name}.conv.weight", kernel)], pads=[half, half], strides=[stride],
+        kernel_shape=[2 * half + 1],
+    )  # fmt: skip
+    parts = [
+        graph.constant(f"{name}.norm.{part}", weights[f"{name}.norm.{part}"])
+        for part in ("weight", "bias", "mean", "variance")
+    ]
+    return graph.add("Relu", [graph.add("BatchNormalization", [x, *parts], epsilon=1e-5)])
+
+
+def _pool(
+    graph: _Graph, config: ModelConfig, weights: Mapping[str, NDArray[np.float32]], x: str, last: str, lengths: str
+) -> list[str]:
+    """Return the poolings of (B, T, D*H), whose steps beyond a sequence's length ONNX Runtime leaves zero."""
+    mask = _step_mask(graph, x, lengths, "pool")
     parts = []
     for pooling in config.pooling:
         if pooling == "last":
             parts.append(last)
         elif pooling == "mean":
             total = graph.add("ReduceSum", [x, graph.constant("mean.axes", [1])], keepdims=0)
-            lengths = graph.add("Cast", ["lengths"], to=TensorProto.FLOAT)
-            lengths = graph.add("Unsqueeze", [lengths, graph.constant("mean.column", [1])])
-            parts.append(graph.add("Div", [total, lengths]))
+            parts.append(graph.add("Div", [total, _column(graph, lengths, "mean")]))
         elif pooling == "max":
             lowest = graph.constant("max.lowest", np.array(-np.inf, dtype=np.float32))
             parts.append(graph.add("ReduceMax", [graph.add("Where", [mask, x, lowest])], axes=[1], keepdims=0))
@@ -142,17 +186,23 @@ def _pool(graph: _Graph, config: ModelConfig, weights: Mapping[str, NDArray[np.f
             shares = graph.add("Softmax", [graph.add("Where", [mask, scores, lowest])], axis=1)
             weighted = graph.add("Mul", [x, shares])
             parts.append(graph.add("ReduceSum", [weighted, graph.constant("attention.axes", [1])], keepdims=0))
-    return graph.add("Concat", parts, axis=1)
+    return parts
 
 
-def _step_mask(graph: _Graph, x: str) -> str:
+def _column(graph: _Graph, lengths: str, name: str) -> str:
+    """Lengths as float32 (B, 1)."""
+    column = graph.add("Cast", [lengths], to=TensorProto.FLOAT)
+    return graph.add("Unsqueeze", [column, graph.constant(f"{name}.column", [1])])
+
+
+def _step_mask(graph: _Graph, x: str, lengths: str, name: str) -> str:
     """(B, T, 1), True at a real timestep of (B, T, ...)."""
-    T = graph.add("Gather", [graph.add("Shape", [x]), graph.constant("mask.axis", np.array(1, dtype=np.int64))])
-    zero = graph.constant("mask.zero", np.array(0, dtype=np.int64))
-    one = graph.constant("mask.one", np.array(1, dtype=np.int64))
-    steps = graph.add("Unsqueeze", [graph.add("Range", [zero, T, one]), graph.constant("mask.row", [0, 2])])
-    lengths = graph.add("Cast", ["lengths"], to=TensorProto.INT64)
-    return graph.add("Less", [steps, graph.add("Unsqueeze", [lengths, graph.constant("mask.column", [1, 2])])])
+    T = graph.add("Gather", [graph.add("Shape", [x]), graph.constant(f"{name}.axis", np.array(1, dtype=np.int64))])
+    zero = graph.constant(f"{name}.zero", np.array(0, dtype=np.int64))
+    one = graph.constant(f"{name}.one", np.array(1, dtype=np.int64))
+    steps = graph.add("Unsqueeze", [graph.add("Range", [zero, T, one]), graph.constant(f"{name}.row", [0, 2])])
+    ends = graph.add("Cast", [lengths], to=TensorProto.INT64)
+    return graph.add("Less", [steps, graph.add("Unsqueeze", [ends, graph.constant(f"{name}.ends", [1, 2])])])
 
 
 def _linear(graph: _Graph, weights: Mapping[str, NDArray[np.float32]], name: str, x: str) -> str:

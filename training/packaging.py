@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,17 +18,34 @@ from gatewise import artifact
 from gatewise.architecture import ModelConfig
 from gatewise.artifact import Golden, Manifest, jsonable
 from gatewise.batch import collate
+from gatewise.crf import TagChain
 from gatewise.features import features_of
 from gatewise.text import TextEncoder
 from gatewise.torch_engine import TorchEngine
 from training.calibration import fit_temperature
+from training.callbacks import Say
 from training.data import IGNORED, EncodedDataset
 from training.dataset import Dataset
 from training.onnx_graph import build
 from training.preparing import Encoder
+from training.wide import ORDER, Wide, blend
+
+Weights = dict[str, NDArray[np.float32]]
 
 _GOLDEN_ITEMS = 8
 _BATCH = 64
+
+
+class Fitted(NamedTuple):
+    """What is fitted on validation, beside a candidate's weights.
+
+    Attributes:
+        temperature: as in the manifest.
+        share: the factor of the linear branch's scores; 0 without one.
+    """
+
+    temperature: float
+    share: float
 
 
 @dataclass(frozen=True)
@@ -38,6 +55,7 @@ class Packer:
     Attributes:
         valid, encoded_valid: the validation split, for the temperature and the golden items.
         data: the manifest's account of the data.
+        always_wide: a linear branch is kept though it be of no use.
     """
 
     name: str
@@ -47,11 +65,30 @@ class Packer:
     valid: Dataset
     encoded_valid: EncodedDataset
     data: dict[str, Any]
+    always_wide: bool = False
+    say: Say = print
 
-    def pack(self, folder: Path, model: ModelConfig, weights: dict[str, NDArray[np.float32]]) -> Path:
-        """Write a candidate's artifact to `folder`, in place of what a killed job may have left there."""
+    def pack(
+        self, folder: Path, model: ModelConfig, weights: Weights, wide: Wide | None = None, fitted: Fitted | None = None
+    ) -> Fitted:
+        """Write a candidate's artifact to `folder`, in place of what a killed job may have left there.
+
+        Args:
+            wide: a linear branch that may join the network.
+            fitted: what an earlier candidate fitted, where this one was trained on the validation rows too.
+        """
         shutil.rmtree(folder, ignore_errors=True)
         logits = self._logits(model, weights)
+        if wide:
+            assert isinstance(self.encoder, TextEncoder)
+            branch = wide.logits(self.valid, self.encoder)
+            share = fitted.share if fitted else self._share(model, np.stack(logits), branch)
+            model, weights = _joined(model, weights, wide, share)
+            logits = [*(np.stack(logits) + np.float32(share) * branch)]
+        else:
+            share = 0.0
+        if fitted is None:
+            fitted = Fitted(_temperature(_decoded(model, weights, logits), self.encoded_valid), share)
         manifest = Manifest(
             gatewise_version=gatewise.__version__,
             name=self.name,
@@ -59,7 +96,7 @@ class Packer:
             labels=self.labels,
             model=model,
             encoder=self.encoder.config,
-            temperature=_temperature(logits, self.encoded_valid),
+            temperature=fitted.temperature,
             data=self.data,
         )
         artifact.save(
@@ -70,9 +107,16 @@ class Packer:
             golden=[Golden(item=jsonable(self.valid.items[i]), logits=logits[i].tolist()) for i in self._golden_rows()],
             tokenizer=self.encoder.to_json() if isinstance(self.encoder, TextEncoder) else None,
         )
-        return folder
+        return fitted
 
-    def _logits(self, model: ModelConfig, weights: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    def _share(self, model: ModelConfig, logits: NDArray[np.float32], branch: NDArray[np.float32]) -> float:
+        truth = np.array(self.encoded_valid.labels)
+        known = truth != IGNORED
+        blended = blend(logits[known], branch[known], truth[known], always=self.always_wide)
+        self.say(f"{model.cell.upper()}: {blended.in_words()}")
+        return blended.share
+
+    def _logits(self, model: ModelConfig, weights: Weights) -> list[NDArray[np.float32]]:
         """Logits of each validation row, (K,) or (T, K), by torch on the features that serve."""
         engine = TorchEngine(model, weights, "cpu")
         features = features_of(self.encoder, model, weights)
@@ -92,7 +136,23 @@ class Packer:
         return [int(i) for i in order[np.unique(places)]]
 
 
-def _temperature(logits: list[NDArray[np.float32]], rows: EncodedDataset) -> float:
+def _joined(model: ModelConfig, weights: Weights, wide: Wide, share: float) -> tuple[ModelConfig, Weights]:
+    """Add a linear branch to a network, with this factor."""
+    if not share:
+        return model, weights
+    model = model.model_copy(update={"wide_buckets": wide.buckets, "wide_order": ORDER})
+    return model, weights | wide.weights(share)
+
+
+def _decoded(model: ModelConfig, weights: Weights, logits: list[NDArray[np.float32]]) -> list[NDArray[Any]]:
+    """What the temperature divides: the logits, or where tags form a chain their logarithmic marginals."""
+    if not model.crf:
+        return [*logits]
+    chain = TagChain(weights, model.num_classes)
+    return [chain.log_marginals(row) for row in logits]
+
+
+def _temperature(logits: list[NDArray[Any]], rows: EncodedDataset) -> float:
     truth = np.concatenate([np.atleast_1d(label) for label in rows.labels])
     known = truth != IGNORED
     if not known.any():

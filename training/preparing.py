@@ -19,6 +19,7 @@ from gatewise.artifact import jsonable
 from gatewise.errors import InvalidData, InvalidSequence
 from gatewise.text import TextEncoder, TextEncoderConfig
 from gatewise.timeseries import TimeSeriesEncoder
+from training.augmentation import SeriesAugmentation
 from training.config import TrainingConfig
 from training.data import IGNORED, EncodedDataset
 from training.dataset import Dataset
@@ -80,6 +81,11 @@ def fit_encoder(train: Dataset, config: TrainingConfig) -> Encoder:
 def make_forms(encoder: Encoder, config: TrainingConfig) -> Forms | None:
     """The numbering of a text job's spellings; None for series."""
     return Forms(encoder.words(), config.ngram_buckets) if isinstance(encoder, TextEncoder) else None
+
+
+def make_augmentation(encoder: Encoder, config: TrainingConfig) -> SeriesAugmentation | None:
+    """How a job's series are varied in training; None for texts."""
+    return SeriesAugmentation(config, encoder.config) if isinstance(encoder, TimeSeriesEncoder) else None
 
 
 def model_config(config: TrainingConfig, encoder: Encoder, cell: Cell, num_classes: int, data: Dataset) -> ModelConfig:

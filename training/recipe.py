@@ -13,6 +13,15 @@ from gatewise.errors import InvalidConfig
 from training.config import TrainingConfig
 from training.statistics import Statistics
 
+# Timesteps up to which a recurrent layer reads every one.
+_LONG = 128
+# Deviation of first differences over that of the readings: where neighbours are as good as unrelated, a warp that reads
+# between two of them makes a reading that cannot be.
+_ROUGH = 1.2
+_FEW_ROWS = 1000
+# With more rows a tenth more of them tells little, and costs as much as another cell.
+_REFIT_ROWS = 20_000
+
 
 class Choice(NamedTuple):
     """One setting, and why it has its value."""
@@ -41,6 +50,8 @@ def resolve(statistics: Statistics, settings: Mapping[str, Any]) -> tuple[Traini
         raise InvalidConfig("keep: head_tail is for texts; a series keeps its head or its tail")
     if statistics.kind == "series" and (config.ngram_buckets or config.pair_buckets):
         raise InvalidConfig("ngram_buckets, pair_buckets: these are of a text's tokens; a series has none")
+    if config.wide != "off" and (statistics.kind, statistics.task) != ("text", "sequence"):
+        raise InvalidConfig("wide: the linear branch is for texts that have one label")
     if config.monitor == "span_f1" and not statistics.bio:
         raise InvalidConfig("monitor: span_f1 needs BIO tags; use accuracy or macro_f1")
     return config, choices
@@ -62,7 +73,6 @@ def _documented(statistics: Statistics) -> list[Choice]:
 
 def _default(statistics: Statistics) -> list[Choice]:
     of_kind = _text(statistics) if statistics.kind == "text" else _series(statistics)
-    epochs = next(choice.value for choice in of_kind if choice.name == "epochs")
     return [
         *of_kind,
         Choice("bidirectional", True, "each step is read with what comes before and after it"),
@@ -77,16 +87,23 @@ def _default(statistics: Statistics) -> list[Choice]:
         Choice("label_smoothing", 0.0 if statistics.task == "step" else 0.1, "labels are never quite certain"),
         Choice("update_gate_bias", 1.0, "a GRU that begins by remembering, as an LSTM's forget gate does"),
         Choice("select", "last", "one cycle ends at its best"),
-        Choice("patience", max(8, 2 * epochs // 3), "stops a run that has long stopped getting better"),
         *_imbalance(statistics),
+        *_refit(statistics),
     ]
+
+
+def _refit(statistics: Statistics) -> list[Choice]:
+    if not statistics.divided or statistics.rows > _REFIT_ROWS:
+        return []
+    return [Choice("refit", True, "the rows that chose the cell are worth learning from too")]
 
 
 def _text(statistics: Statistics) -> list[Choice]:
     level = _level(statistics)
     rows = statistics.rows
     batch = 16 if rows < 1000 else 64 if rows < 50_000 else 128
-    dropout = 0.3 if level.value == "characters" else 0.5
+    per_step = statistics.task == "step"
+    dropout = 0.3 if level.value == "characters" else 0.4 if per_step else 0.5
     vocabulary = 8_000 if level.value == "subwords" else 30_000
     return [
         level,
@@ -95,7 +112,7 @@ def _text(statistics: Statistics) -> list[Choice]:
         *_hashed(statistics, level.value),
         Choice("max_length", *_max_length(statistics)),
         Choice("keep", "head_tail", "long texts tell most at their beginning and end"),
-        Choice("hidden_size", 128, "wide enough for words"),
+        Choice("hidden_size", 200 if per_step else 128, "wide enough for words"),
         Choice("embedding_dropout", dropout, "texts are memorized easily"),
         Choice("recurrent_dropout", dropout, "texts are memorized easily"),
         Choice("dense_dropout", dropout, "texts are memorized easily"),
@@ -103,7 +120,15 @@ def _text(statistics: Statistics) -> list[Choice]:
         Choice("weight_decay", 0.01, "little is enough beside dropout"),
         Choice("batch_size", batch, f"{rows} rows"),
         Choice("epochs", _text_epochs(rows, batch), f"{rows} rows"),
+        *(_tags(statistics) if per_step else ()),
     ]
+
+
+def _tags(statistics: Statistics) -> list[Choice]:
+    choices = [Choice("skip", True, "a tag depends on its own word first of all")]
+    if statistics.bio:
+        choices.append(Choice("crf", True, "which tag may follow which is learned too"))
+    return choices
 
 
 def _hashed(statistics: Statistics, level: str) -> list[Choice]:
@@ -115,6 +140,7 @@ def _hashed(statistics: Statistics, level: str) -> list[Choice]:
         # Of characters there are few pairs; each row costs a little of every step.
         buckets = 8_192 if level == "characters" else 32_768
         choices.append(Choice("pair_buckets", buckets, "which two tokens stand together tells much of a text"))
+        choices.append(Choice("wide", "auto", "a linear branch over n-grams, kept where validation says it helps"))
     return choices
 
 
@@ -124,15 +150,37 @@ def _series(statistics: Statistics) -> list[Choice]:
     least = 200 if statistics.task == "step" else 600 if longest > 256 else 400
     steps = max(least, 30 * rows // batch)
     return [
-        Choice("differences", statistics.task == "sequence", "how readings change tells as much as where they are"),
         Choice("hidden_size", 128 if longest <= 64 else 64, f"sequences of up to {longest} steps"),
         Choice("recurrent_dropout", 0.3, "few series are many enough to go without"),
         Choice("dense_dropout", 0.3, "few series are many enough to go without"),
-        Choice("input_noise", 0.05, "no two readings are the same"),
         Choice("weight_decay", 0.02, "keeps the network from following single series"),
         Choice("batch_size", batch, f"{rows} rows"),
         Choice("epochs", max(2, math.ceil(steps * batch / rows)), f"about {steps} steps for {rows} rows"),
+        Choice("input_noise", 0.05, "no two readings are the same"),
+        *(_whole_series(statistics) if statistics.task == "sequence" else ()),
     ]
+
+
+def _whole_series(statistics: Statistics) -> list[Choice]:
+    """What fits series that have one label, and would blur those that have one for each step."""
+    rows, longest = statistics.rows, statistics.lengths[2]
+    choices = [
+        Choice("differences", True, "how readings change tells as much as where they are"),
+        Choice("scaling", 0.1, "the same movement is larger or smaller another time"),
+        Choice("averaging", 0.98, "an average of the last steps' weights varies less than the last ones"),
+    ]
+    if statistics.channels > 1:
+        choices.append(Choice("channel_mixing", 0.1, "channels are never quite apart"))
+    if statistics.roughness <= _ROUGH:
+        choices.append(Choice("time_warp", 0.05, "the same movement is faster or slower another time"))
+    if longest > _LONG:
+        stride = math.ceil(longest / _LONG)
+        choices.append(Choice("stem_stride", stride, f"series of {longest} steps become {_LONG} for the recurrence"))
+    if rows < _FEW_ROWS:
+        why = f"with {rows} rows, short patterns wherever they stand are learned sooner than their order"
+        choices.append(Choice("branch_channels", (64, 128, 64), why))
+        choices.append(Choice("branch_kernels", (9, 5, 3), why))
+    return choices
 
 
 def _level(statistics: Statistics) -> Choice:

@@ -48,6 +48,11 @@ class Splits:
     valid_in_train: Mask
     test_in_train: Mask | None
 
+    @property
+    def divided(self) -> bool:
+        """Whether the validation rows were taken from the train file."""
+        return self.valid.source == self.train.source
+
 
 def read_splits(
     data: str | Path,

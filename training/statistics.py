@@ -35,6 +35,7 @@ class Statistics:
         uppercase_share: tokens that begin with a capital; text only.
         roughness: standard deviation of first differences over that of the readings, median of channels; series only.
         channels: C; series only.
+        divided: whether the validation rows were taken from the train file.
     """
 
     kind: Kind
@@ -47,6 +48,7 @@ class Statistics:
     uppercase_share: float = 0.0
     roughness: float = 0.0
     channels: int = 0
+    divided: bool = False
 
     @property
     def imbalance(self) -> float:
@@ -54,8 +56,12 @@ class Statistics:
         return max(self.class_counts.values()) / min(self.class_counts.values())
 
 
-def measure(train: Dataset) -> Statistics:
-    """Measure the train split."""
+def measure(train: Dataset, *, divided: bool = False) -> Statistics:
+    """Measure the train split.
+
+    Args:
+        divided: whether the validation rows were taken from its file.
+    """
     assert train.labels is not None
     labels = train.labels if train.task == "sequence" else chain.from_iterable(train.labels)
     counts = dict(Counter(labels).most_common())
@@ -77,6 +83,7 @@ def measure(train: Dataset) -> Statistics:
         uppercase_share=_uppercase_share(rows),
         roughness=_roughness(sample) if train.kind == "series" else 0.0,
         channels=sample[0].shape[1] if train.kind == "series" else 0,
+        divided=divided,
     )
 
 

@@ -1,0 +1,233 @@
+"""The linear branch of `gatewise.wide`: fitted on the train split, weighed against a trained network on validation.
+
+N rows, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+
+from gatewise.text import TextEncoder
+from gatewise.wide import wide_logits, wide_rows
+from training.calibration import fit_temperature
+from training.dataset import Dataset
+
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+ORDER = 3
+# An n-gram that one text alone holds tells nothing of another text.
+_LEAST_TEXTS = 2
+_MOST_BUCKETS = 1 << 20
+# Numbers in a table: a quarter of a gigabyte while it is fitted, 32 MB in the artifact.
+_LARGEST = 1 << 23
+_WEIGHTINGS: tuple[Literal["idf", "nb"], ...] = ("idf", "nb")
+_STRENGTHS = (10.0, 30.0, 100.0)
+_SHARES = np.geomspace(1 / 16, 16, 25)
+
+
+class Recipe(NamedTuple):
+    """How n-grams weigh before they are fitted, by rarity or by what sets classes apart, and how freely they are."""
+
+    weighting: Literal["idf", "nb"]
+    strength: float
+
+
+@dataclass(frozen=True)
+class Wide:
+    """A fitted branch.
+
+    Attributes:
+        weight, bias: float32 (buckets, K) and (K,).
+        recipe: what it was fitted with.
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    recipe: Recipe
+
+    @property
+    def buckets(self) -> int:
+        """Rows of the table."""
+        return len(self.weight)
+
+    def logits(self, data: Dataset, encoder: TextEncoder) -> NDArray[np.float32]:
+        """Scores of every row, (N, K)."""
+        return self.scores(_rows(data, encoder, self.buckets))
+
+    def scores(self, rows: Sequence[Ids]) -> NDArray[np.float32]:
+        """Scores (N, K) of texts by their rows of the table."""
+        return np.stack([wide_logits(row, self.weight, self.bias) for row in rows])
+
+    def weights(self, share: float) -> dict[str, NDArray[np.float32]]:
+        """The weights that serve, where the network's logits have the weight 1 and the branch's this one."""
+        return {"wide.weight": self.weight * np.float32(share), "wide.bias": self.bias * np.float32(share)}
+
+
+@dataclass(frozen=True)
+class Blend:
+    """What the branch gives a network, on validation.
+
+    Attributes:
+        share: the factor of the branch's scores where the network's have 1; 0 leaves it out.
+        accuracy: of the network alone, the branch alone, and both.
+        log_loss: of the network alone and of both, each with its own temperature.
+    """
+
+    share: float
+    accuracy: tuple[float, float, float]
+    log_loss: tuple[float, float]
+
+    def in_words(self) -> str:
+        """One line for the reader."""
+        network, branch, both = self.accuracy
+        told = f"on validation the network alone has accuracy {network:.4f}, the linear branch alone {branch:.4f}"
+        if not self.share:
+            return f"{told}; together they are no surer, so the branch is left out"
+        return f"{told}, both together {both:.4f} (log-loss {self.log_loss[0]:.4f} -> {self.log_loss[1]:.4f})"
+
+
+def choose_wide(
+    train: Dataset, valid: Dataset, encoder: TextEncoder, labels: tuple[str, ...], *, seed: int
+) -> Wide | None:
+    """Fit the branch with every `Recipe` and keep the best on validation; None where no n-gram stands in two texts, or
+    for so many labels the table would be too large."""
+    ngrams = _count(train, encoder, labels)
+    if ngrams is None:
+        return None
+    assert valid.labels is not None
+    known = [i for i, label in enumerate(valid.labels) if label in labels]
+    rows = _rows(valid.take(known), encoder, ngrams.buckets)
+    truth = np.array([labels.index(valid.labels[i]) for i in known])
+    recipes = [Recipe(weighting, strength) for weighting in _WEIGHTINGS for strength in _STRENGTHS]
+    return min(
+        (ngrams.fit(recipe, seed) for recipe in recipes), key=lambda wide: row_losses(wide.scores(rows), truth).mean()
+    )
+
+
+def fit_wide(
+    train: Dataset, encoder: TextEncoder, labels: tuple[str, ...], recipe: Recipe, *, seed: int
+) -> Wide | None:
+    """Fit the branch with a recipe that was chosen before."""
+    ngrams = _count(train, encoder, labels)
+    return ngrams.fit(recipe, seed) if ngrams else None
+
+
+def blend(network: NDArray[np.float32], wide: NDArray[np.float32], truth: NDArray[np.int64], *, always: bool) -> Blend:
+    """Weigh the branch against a network on rows that neither was trained on.
+
+    Args:
+        network, wide: their logits, (N, K).
+        truth: (N,) class indices.
+        always: keep the branch though it be of no use; else only where it lowers the loss by more than chance does.
+    """
+    alone = row_losses(network, truth)
+    losses = [row_losses(network + np.float32(share) * wide, truth) for share in _SHARES]
+    best = int(np.argmin([loss.mean() for loss in losses]))
+    gain = alone - losses[best]
+    helps = gain.mean() > 1.96 * gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else False
+    share = float(_SHARES[best]) if helps or always else 0.0
+    accuracy = [
+        float((scores.argmax(axis=1) == truth).mean()) for scores in (network, wide, network + np.float32(share) * wide)
+    ]
+    return Blend(share, (accuracy[0], accuracy[1], accuracy[2]), (float(alone.mean()), float(losses[best].mean())))
+
+
+def row_losses(logits: NDArray[Any], truth: NDArray[np.int64]) -> Floats:
+    """Negative log-likelihood of each row (N,), at the temperature that fits all of them best."""
+    scores = logits.astype(np.float64) / fit_temperature(logits, truth)
+    highest = scores.max(axis=1, keepdims=True)
+    partition = np.log(np.exp(scores - highest).sum(axis=1)) + highest[:, 0]
+    losses: Floats = partition - scores[np.arange(len(truth)), truth]
+    return losses
+
+
+def _rows(data: Dataset, encoder: TextEncoder, buckets: int) -> list[Ids]:
+    return [wide_rows(text.whole, ORDER, buckets) for text in encoder.encode_many(data.items)]
+
+
+@dataclass(frozen=True)
+class _Ngrams:
+    """What the train texts hold.
+
+    Attributes:
+        held: sparse (N, columns), 1 where a text holds an n-gram that counts.
+        sizes: number of distinct n-grams of each text, those that do not count included, (N,).
+        columns: the row of the table of each n-gram that counts.
+        truth: class indices (N,).
+    """
+
+    held: Any
+    sizes: Ids
+    columns: Ids
+    buckets: int
+    truth: Ids
+    num_classes: int
+
+    def fit(self, recipe: Recipe, seed: int) -> Wide:
+        """Fit the table."""
+        texts = np.asarray(self.held.sum(axis=0))[0]
+        weight = _rarity(self.held) if recipe.weighting == "idf" else _contrast(self.held, self.truth, self.num_classes)
+        # Their mean square is 1, so that a strength means the same everywhere.
+        weight /= np.sqrt((weight**2 * texts).sum() / texts.sum())
+        features = sparse.diags(1 / np.sqrt(self.sizes)) @ self.held @ sparse.diags(weight)
+        coefficients, bias = _fit(features, self.truth, self.num_classes, recipe.strength, seed)
+        table = np.zeros((self.buckets, self.num_classes), dtype=np.float32)
+        table[self.columns] = coefficients * weight[:, None]
+        return Wide(table, bias, recipe)
+
+
+def _count(train: Dataset, encoder: TextEncoder, labels: tuple[str, ...]) -> _Ngrams | None:
+    assert train.labels is not None
+    buckets = min(_MOST_BUCKETS, 1 << (_LARGEST // len(labels)).bit_length() - 1)
+    rows = _rows(train, encoder, buckets)
+    columns = np.flatnonzero(np.bincount(np.concatenate(rows), minlength=buckets) >= _LEAST_TEXTS)
+    if not len(columns) or len(columns) * len(labels) > _LARGEST:
+        return None
+    place = np.full(buckets, -1, dtype=np.int64)
+    place[columns] = np.arange(len(columns))
+    kept = [found[found >= 0] for found in (place[row] for row in rows)]
+    indices, ends = np.concatenate(kept), np.cumsum([0, *map(len, kept)])
+    held = sparse.csr_matrix((np.ones(len(indices)), indices, ends), (len(rows), len(columns)))
+    index = {label: k for k, label in enumerate(labels)}
+    truth = np.array([index[label] for label in train.labels])
+    return _Ngrams(held, np.array([len(row) for row in rows]), columns, buckets, truth, len(labels))
+
+
+def _rarity(held: Any) -> Floats:
+    """Inverse document frequency (columns,): what few texts hold tells more of them."""
+    texts = np.asarray(held.sum(axis=0))[0]
+    weights: Floats = np.log((1 + held.shape[0]) / (1 + texts)) + 1
+    return weights
+
+
+def _contrast(held: Any, truth: Ids, num_classes: int) -> Floats:
+    """Naive Bayes' log-count ratio (columns,) of the class that it sets apart most (Wang & Manning 2012)."""
+    counts = held.T @ np.eye(num_classes)[truth] + 1
+    others = counts.sum(axis=1, keepdims=True) - counts
+    ratios = np.log(counts / counts.sum(axis=0)) - np.log(others / others.sum(axis=0))
+    weights: Floats = np.abs(ratios).max(axis=1)
+    return weights
+
+
+def _fit(features: Any, truth: Ids, num_classes: int, strength: float, seed: int) -> tuple[Floats, NDArray[np.float32]]:
+    """Weights (columns, K) and biases (K,) of a logistic regression."""
+    # For two classes a dual solver is many times faster.
+    solver = "liblinear" if num_classes == 2 else "lbfgs"
+    model = LogisticRegression(C=strength, solver=solver, max_iter=100, tol=1e-3, random_state=seed)
+    model.fit(features, truth)
+    if num_classes == 2:
+        # One score for the second class; halves of it either way are the same odds.
+        return np.stack([-model.coef_[0], model.coef_[0]], axis=1) / 2, _pair(model.intercept_[0] / 2)
+    return model.coef_.T, model.intercept_.astype(np.float32)
+
+
+def _pair(value: float) -> NDArray[np.float32]:
+    return np.array([-value, value], dtype=np.float32)
