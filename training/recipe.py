@@ -19,6 +19,8 @@ _LONG = 128
 # between two of them makes a reading that cannot be.
 _ROUGH = 1.2
 _FEW_ROWS = 1000
+# Tokens of a text up to which the network reads all; its time grows with them.
+_LONG_TEXT = 256
 # With more rows a tenth more of them tells little, and costs as much as another cell.
 _REFIT_ROWS = 20_000
 
@@ -200,9 +202,9 @@ def _max_length(statistics: Statistics) -> tuple[int | None, str]:
         return None, "every step is read"
     # Characters are four to six for each word, and texts that read by characters are short.
     words = statistics.lengths[1]
-    if words > 320:
-        return 320, f"5% of texts are longer than {words} words; the rest adds little and costs much"
-    return 512, "hardly a text is longer"
+    if words > _LONG_TEXT:
+        return _LONG_TEXT, f"5% of texts are longer than {words} words; the linear branch reads the rest too"
+    return 2 * _LONG_TEXT, "hardly a text is longer"
 
 
 def _text_epochs(rows: int, batch: int) -> int:
