@@ -50,7 +50,7 @@ from training.recipe import Choice, resolve
 from training.runs import Run, folder_of, open_run
 from training.splits import Splits, read_splits
 from training.statistics import measure
-from training.wide import Wide, choose_wide, fit_wide
+from training.wide import Blend, Wide, choose_wide, fit_wide
 
 
 @dataclass(frozen=True)
@@ -288,11 +288,16 @@ def _finish(
         "epochs": chosen.epochs,
         "best_epoch": chosen.best_epoch,
         "stopped_by": chosen.stopped_by,
+        "linear_branch": _figures(packed[place].blend),
         "refitted": refitted,
     }
     final = artifact.restate(source, job.folder / "artifact", metrics=metrics, training=training)
     version = _register(final, job.folder / "artifact", prepared.name)
     return JobResult(prepared.name, version.version, version.path, metrics, decision, figures_by_cell)
+
+
+def _figures(blend: Blend | None) -> dict[str, float] | None:
+    return asdict(blend) if blend else None
 
 
 def _choose_wide(prepared: Prepared, say: Say) -> Wide | None:

@@ -28,7 +28,7 @@ from training.data import IGNORED, EncodedDataset
 from training.dataset import Dataset
 from training.onnx_graph import build
 from training.preparing import Encoder
-from training.wide import ORDER, Wide, blend
+from training.wide import ORDER, Blend, Wide, blend
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -41,11 +41,11 @@ class Fitted(NamedTuple):
 
     Attributes:
         temperature: as in the manifest.
-        share: the factor of the linear branch's scores; 0 without one.
+        blend: how the linear branch joined the network; None where the job has none.
     """
 
     temperature: float
-    share: float
+    blend: Blend | None
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,13 @@ class Packer:
         if wide:
             assert isinstance(self.encoder, TextEncoder)
             branch = wide.logits(self.valid, self.encoder)
-            share = fitted.share if fitted else self._share(model, np.stack(logits), branch)
-            model, weights = _joined(model, weights, wide, share)
-            logits = [*(np.stack(logits) + np.float32(share) * branch)]
+            blended = (fitted and fitted.blend) or self._blend(model, np.stack(logits), branch)
+            model, weights = _joined(model, weights, wide, blended.share)
+            logits = [*(np.stack(logits) + np.float32(blended.share) * branch)]
         else:
-            share = 0.0
+            blended = None
         if fitted is None:
-            fitted = Fitted(_temperature(_decoded(model, weights, logits), self.encoded_valid), share)
+            fitted = Fitted(_temperature(_decoded(model, weights, logits), self.encoded_valid), blended)
         manifest = Manifest(
             gatewise_version=gatewise.__version__,
             name=self.name,
@@ -109,12 +109,12 @@ class Packer:
         )
         return fitted
 
-    def _share(self, model: ModelConfig, logits: NDArray[np.float32], branch: NDArray[np.float32]) -> float:
+    def _blend(self, model: ModelConfig, logits: NDArray[np.float32], branch: NDArray[np.float32]) -> Blend:
         truth = np.array(self.encoded_valid.labels)
         known = truth != IGNORED
         blended = blend(logits[known], branch[known], truth[known], always=self.always_wide)
         self.say(f"{model.cell.upper()}: {blended.in_words()}")
-        return blended.share
+        return blended
 
     def _logits(self, model: ModelConfig, weights: Weights) -> list[NDArray[np.float32]]:
         """Logits of each validation row, (K,) or (T, K), by torch on the features that serve."""

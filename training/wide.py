@@ -77,21 +77,24 @@ class Blend:
 
     Attributes:
         share: the factor of the branch's scores where the network's have 1; 0 leaves it out.
-        accuracy: of the network alone, the branch alone, and both.
-        log_loss: of the network alone and of both, each with its own temperature.
+        network, branch, both: accuracy of each alone and of both together.
+        network_loss, both_loss: log-loss of the network alone and of both, each with its own temperature.
     """
 
     share: float
-    accuracy: tuple[float, float, float]
-    log_loss: tuple[float, float]
+    network: float
+    branch: float
+    both: float
+    network_loss: float
+    both_loss: float
 
     def in_words(self) -> str:
         """One line for the reader."""
-        network, branch, both = self.accuracy
-        told = f"on validation the network alone has accuracy {network:.4f}, the linear branch alone {branch:.4f}"
+        told = "on validation the network alone has accuracy "
+        told += f"{self.network:.4f}, the linear branch alone {self.branch:.4f}"
         if not self.share:
             return f"{told}; together they are no surer, so the branch is left out"
-        return f"{told}, both together {both:.4f} (log-loss {self.log_loss[0]:.4f} -> {self.log_loss[1]:.4f})"
+        return f"{told}, both together {self.both:.4f} (log-loss {self.network_loss:.4f} -> {self.both_loss:.4f})"
 
 
 def choose_wide(
@@ -134,10 +137,9 @@ def blend(network: NDArray[np.float32], wide: NDArray[np.float32], truth: NDArra
     gain = alone - losses[best]
     helps = gain.mean() > 1.96 * gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else False
     share = float(_SHARES[best]) if helps or always else 0.0
-    accuracy = [
-        float((scores.argmax(axis=1) == truth).mean()) for scores in (network, wide, network + np.float32(share) * wide)
-    ]
-    return Blend(share, (accuracy[0], accuracy[1], accuracy[2]), (float(alone.mean()), float(losses[best].mean())))
+    both = network + np.float32(share) * wide
+    accuracies = [float((scores.argmax(axis=1) == truth).mean()) for scores in (network, wide, both)]
+    return Blend(share, *accuracies, float(alone.mean()), float((losses[best] if share else alone).mean()))
 
 
 def row_losses(logits: NDArray[Any], truth: NDArray[np.int64]) -> Floats:
@@ -210,7 +212,9 @@ def _rarity(held: Any) -> Floats:
 
 def _contrast(held: Any, truth: Ids, num_classes: int) -> Floats:
     """Naive Bayes' log-count ratio (columns,) of the class that it sets apart most (Wang & Manning 2012)."""
-    counts = held.T @ np.eye(num_classes)[truth] + 1
+    rows = np.arange(len(truth))
+    classes = sparse.csr_matrix((np.ones(len(truth)), (rows, truth)), (len(truth), num_classes))
+    counts = (held.T @ classes).toarray() + 1
     others = counts.sum(axis=1, keepdims=True) - counts
     ratios = np.log(counts / counts.sum(axis=0)) - np.log(others / others.sum(axis=0))
     weights: Floats = np.abs(ratios).max(axis=1)
