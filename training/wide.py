@@ -138,8 +138,14 @@ def blend(network: NDArray[np.float32], wide: NDArray[np.float32], truth: NDArra
     helps = gain.mean() > 1.96 * gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else False
     share = float(_SHARES[best]) if helps or always else 0.0
     both = network + np.float32(share) * wide
-    accuracies = [float((scores.argmax(axis=1) == truth).mean()) for scores in (network, wide, both)]
-    return Blend(share, *accuracies, float(alone.mean()), float((losses[best] if share else alone).mean()))
+    return Blend(
+        share=share,
+        network=_accuracy(network, truth),
+        branch=_accuracy(wide, truth),
+        both=_accuracy(both, truth),
+        network_loss=float(alone.mean()),
+        both_loss=float((losses[best] if share else alone).mean()),
+    )
 
 
 def row_losses(logits: NDArray[Any], truth: NDArray[np.int64]) -> Floats:
@@ -149,6 +155,10 @@ def row_losses(logits: NDArray[Any], truth: NDArray[np.int64]) -> Floats:
     partition = np.log(np.exp(scores - highest).sum(axis=1)) + highest[:, 0]
     losses: Floats = partition - scores[np.arange(len(truth)), truth]
     return losses
+
+
+def _accuracy(logits: NDArray[Any], truth: NDArray[np.int64]) -> float:
+    return float((logits.argmax(axis=1) == truth).mean())
 
 
 def _rows(data: Dataset, encoder: TextEncoder, buckets: int) -> list[Ids]:
