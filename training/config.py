@@ -18,6 +18,7 @@ from gatewise.text import Keep, Level
 
 Preset = Literal["default", "documented"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+EmbeddingMode = Literal["frozen", "finetuned", "gated"]
 
 
 class TrainingConfig(BaseModel):
@@ -73,6 +74,16 @@ class TrainingConfig(BaseModel):
     patience: int = Field(0, ge=0, description="epochs without a better validation before stopping; 0 is never")
     monitor: Literal["accuracy", "macro_f1", "span_f1"] = Field("accuracy", description="what validation goes by")
     precision: Precision = "32-true"
+
+    # Word vectors and unlabelled sequences, where the job is given any
+    embedding_mode: EmbeddingMode = Field(
+        "gated", description="of pretrained word vectors; gated mixes each with one of the task's own"
+    )
+    embedding_words: int = Field(20_000, ge=0, description="words of the vectors' file known beyond those of train")
+    pretrain_epochs: int = Field(0, ge=0, le=100_000, description="passes over the unlabelled sequences")
+    unfreeze_epochs: int = Field(
+        0, ge=0, description="epochs that each pretrained part waits for the one above it; 0 trains all from the start"
+    )
 
     @field_validator("cells", "pooling", "dense_sizes", mode="before")
     @classmethod

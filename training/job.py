@@ -18,10 +18,11 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 
 from gatewise import artifact
-from gatewise.architecture import Cell
+from gatewise.architecture import Cell, ModelConfig
 from gatewise.durable import replace_text
 from gatewise.predictor import Predictor
 from gatewise.store import ModelVersion, Store, check_name
+from gatewise.text import TextEncoder
 from training.callbacks import Say
 from training.compare import Decision, Measured, choose, measure_candidate
 from training.config import TrainingConfig
@@ -35,17 +36,23 @@ from training.preparing import (
     check_valid,
     cut,
     encode,
+    encode_items,
     fingerprint,
     fit_encoder,
     label_order,
     make_forms,
     model_config,
 )
+from training.pretraining import Pretrained, pretrain
+from training.prior import check_prior, with_pretraining, with_vectors
 from training.readers import ReadOptions
 from training.recipe import Choice, resolve
 from training.runs import Run, folder_of, open_run
 from training.splits import Splits, read_splits
 from training.statistics import measure
+from training.unlabelled import Unlabelled, pretraining_rows, read_unlabelled
+from training.vectors import open_vectors
+from training.word_vectors import WordVectors, add_vectors
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,8 @@ class JobOptions:
     """What a job is asked to do.
 
     Attributes:
+        embeddings: a file of word vectors, for texts.
+        unlabelled: a file of sequences to pretrain on.
         settings: the user's own settings, checked by `config.check_settings`.
         run_dir: where jobs keep their folders.
         max_seconds: of training, shared by the cells.
@@ -61,6 +70,8 @@ class JobOptions:
     data: str
     valid: str | None = None
     test: str | None = None
+    embeddings: str | None = None
+    unlabelled: str | None = None
     name: str | None = None
     reading: ReadOptions = field(default_factory=ReadOptions)
     settings: dict[str, Any] = field(default_factory=dict)
@@ -103,6 +114,8 @@ class Prepared:
     forms: Forms | None
     train: EncodedDataset
     valid: EncodedDataset
+    vectors: WordVectors | None
+    unlabelled: Unlabelled | None
     fingerprint: str
 
 
@@ -150,20 +163,33 @@ def _prepare(options: JobOptions, say: Say) -> Prepared:
     check_name(name)
     say(f"Reading {options.data}")
     seed = int(options.settings.get("seed", 0))
+    dim = open_vectors(options.embeddings).dim if options.embeddings else 0
     splits = read_splits(options.data, valid=options.valid, test=options.test, options=options.reading, seed=seed)
     labels = label_order(splits.train)
     check_valid(splits.valid, labels)
     rows = ", ".join(f"{len(part)} {name}" for name, part in _parts(splits))
     say(f"  {splits.train.kind}, one label for each {splits.train.task}: {rows} rows, {len(labels)} classes")
     say(f"  {_columns_in_words(splits)}")
-    for note in splits.notes:
+    given = {"has_vectors": dim > 0, "has_unlabelled": options.unlabelled is not None}
+    check_prior(splits.train.kind, options.settings, **given)
+    unlabelled = read_unlabelled(options.unlabelled, splits, options.reading) if options.unlabelled else None
+    for note in [*splits.notes, *(unlabelled.notes if unlabelled else ())]:
         say(f"  {note}")
-    config, choices = resolve(measure(splits.train), options.settings)
+    config, choices = _recipe(options, splits, unlabelled, dim)
     say("Recipe")
     for choice in choices:
         say(f"  {choice.name} = {_shown(choice.value)}  ({choice.reason})")
-    encoder = fit_encoder(splits.train, config)
-    forms = make_forms(encoder, config)
+    more = unlabelled.items() if unlabelled else []
+    encoder, vectors = fit_encoder(splits.train, config, more), None
+    if options.embeddings and isinstance(encoder, TextEncoder):
+        say(f"Reading {options.embeddings}")
+        encoder, vectors = add_vectors(encoder, splits.train, options.embeddings, config)
+    pretrained = vectors.pretrained if vectors else None
+    forms = make_forms(encoder, config, pretrained)
+    train = cut(encode(splits.train, encoder, labels, forms), config.window)
+    valid = encode(splits.valid, encoder, labels, forms)
+    for note in vectors.notes(train, valid) if vectors else ():
+        say(f"  {note}")
     return Prepared(
         name=name,
         splits=splits,
@@ -172,10 +198,24 @@ def _prepare(options: JobOptions, say: Say) -> Prepared:
         labels=labels,
         encoder=encoder,
         forms=forms,
-        train=cut(encode(splits.train, encoder, labels, forms), config.window),
-        valid=encode(splits.valid, encoder, labels, forms),
-        fingerprint=fingerprint(config, splits),
+        train=train,
+        valid=valid,
+        vectors=vectors,
+        unlabelled=unlabelled,
+        fingerprint=fingerprint(config, splits, more, pretrained),
     )
+
+
+def _recipe(
+    options: JobOptions, splits: Splits, unlabelled: Unlabelled | None, dim: int
+) -> tuple[TrainingConfig, list[Choice]]:
+    config, choices = resolve(measure(splits.train), options.settings)
+    if dim:
+        config, choices = with_vectors(config, choices, options.settings, dim)
+    if unlabelled:
+        rows = len(splits.train) + len(unlabelled.items())
+        config, choices = with_pretraining(config, choices, options.settings, rows)
+    return config, choices
 
 
 def _fit_all(
@@ -187,8 +227,12 @@ def _fit_all(
     for position, cell in enumerate(cells):
         say(f"Training {cell.upper()} ({position + 1} of {len(cells)})")
         left = max(deadline - time.monotonic(), 1.0) / (len(cells) - position) if deadline else None
+        model = model_config(prepared.config, prepared.encoder, cell, len(prepared.labels), prepared.splits.train)
+        begun = time.monotonic()
+        start = _pretrain(options, prepared, model, folder / cell / "pretraining", left, say, console)
+        left = max(left - (time.monotonic() - begun), 1.0) if left else None
         candidate = fit(
-            model_config(prepared.config, prepared.encoder, cell, len(prepared.labels), prepared.splits.train),
+            model,
             prepared.config,
             prepared.train,
             prepared.valid,
@@ -201,6 +245,7 @@ def _fit_all(
             max_seconds=left,
             tensorboard=options.tensorboard,
             console=console,
+            start=start.weights if start else None,
         )
         if candidate.stopped_by != "epochs":
             say(f"  stopped by {candidate.stopped_by}; the weights of epoch {candidate.best_epoch} are kept")
@@ -208,9 +253,41 @@ def _fit_all(
     return candidates
 
 
+def _pretrain(
+    options: JobOptions,
+    prepared: Prepared,
+    model: ModelConfig,
+    folder: Path,
+    seconds: float | None,
+    say: Say,
+    console: Console | None,
+) -> Pretrained | None:
+    """Teach a cell without labels first, where there are sequences for it; at most half of its time goes to that."""
+    if prepared.unlabelled is None or not prepared.config.pretrain_epochs:
+        return None
+    data, encoder = prepared.unlabelled.data, prepared.encoder
+    more = encode_items(data, encoder, prepared.forms, grows=False) if data else []
+    window = prepared.config.window if model.task == "step" else None
+    rows, held_out = pretraining_rows(prepared.train, more, window, prepared.config.seed)
+    return pretrain(
+        model,
+        prepared.config,
+        rows,
+        held_out,
+        prepared.forms,
+        None if isinstance(encoder, TextEncoder) else encoder.config,
+        folder,
+        say=say,
+        resume=options.resume,
+        devices=options.devices,
+        max_seconds=seconds / 2 if seconds else None,
+        console=console,
+    )
+
+
 def _finish(options: JobOptions, prepared: Prepared, job: Run, candidates: list[Candidate], say: Say) -> JobResult:
     """Measure the candidates as they will serve, choose one, and register it with all figures in its manifest."""
-    measured = [_measure(prepared, job, candidate) for candidate in candidates]
+    measured = [_measure(options, prepared, job, candidate) for candidate in candidates]
     for figures in measured:
         shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.figures().items())
         say(f"{figures.cell.upper()}: {shown}")
@@ -240,7 +317,7 @@ def _finish(options: JobOptions, prepared: Prepared, job: Run, candidates: list[
     return JobResult(prepared.name, version.version, version.path, metrics, decision, figures_by_cell)
 
 
-def _measure(prepared: Prepared, job: Run, candidate: Candidate) -> Measured:
+def _measure(options: JobOptions, prepared: Prepared, job: Run, candidate: Candidate) -> Measured:
     """Pack the candidate, load it, and measure it; the figures are kept, so that a resumed job decides by the same."""
     packer = Packer(
         prepared.name,
@@ -249,7 +326,7 @@ def _measure(prepared: Prepared, job: Run, candidate: Candidate) -> Measured:
         prepared.encoder,
         prepared.splits.valid,
         prepared.valid,
-        _data_card(prepared),
+        _data_card(options, prepared),
     )
     folder = packer.pack(_artifact_folder(job, candidate), candidate.model, candidate.weights)
     kept = job.folder / candidate.cell / "latency.json"
@@ -290,11 +367,19 @@ def _restored(name: str, result: dict[str, Any]) -> JobResult:
     return JobResult(**fields)
 
 
-def _data_card(prepared: Prepared) -> dict[str, Any]:
+def _data_card(options: JobOptions, prepared: Prepared) -> dict[str, Any]:
     """The manifest's account of the data. Files by name alone: the service shows it, and folders are private."""
     splits = prepared.splits
-    folders = {str(Path(part.source).parent) for _, part in _parts(splits)} - {"."}
+    sources = [part.source for _, part in _parts(splits)] + [options.embeddings or "", options.unlabelled or ""]
+    folders = {str(Path(source).parent) for source in sources} - {"."}
     notes = splits.notes
+    card: dict[str, Any] = {}
+    if prepared.unlabelled:
+        notes = [*notes, *prepared.unlabelled.notes]
+        card["unlabelled"] = prepared.unlabelled.card
+    if prepared.vectors:
+        notes = [*notes, *prepared.vectors.notes(prepared.train, prepared.valid)]
+        card["embeddings"] = prepared.vectors.card(prepared.train, prepared.valid)
     for folder in folders:
         notes = [note.replace(f"{folder}/", "") for note in notes]
     return {
@@ -302,6 +387,7 @@ def _data_card(prepared: Prepared) -> dict[str, Any]:
         "rows": {name: len(part) for name, part in _parts(splits)},
         "fingerprint": prepared.fingerprint,
         "notes": notes,
+        **card,
     }
 
 

@@ -68,7 +68,7 @@ class ClassifierModule(pl.LightningModule):
         self.labels = labels
         self.total_steps = total_steps
         self.model = Network(model, forms, config.word_dropout)
-        _set_update_gate_bias(self.model.classifier, config.update_gate_bias)
+        set_update_gate_bias(self.model.classifier, config.update_gate_bias)
         self.register_buffer("class_weights", class_weights, persistent=False)
         self._loss_sum: Tensor | float = 0.0
         self._loss_count = 0
@@ -149,7 +149,8 @@ class ClassifierModule(pl.LightningModule):
         return span_f1(truth, answers)
 
 
-def _set_update_gate_bias(model: SequenceClassifier, value: float) -> None:
+def set_update_gate_bias(model: SequenceClassifier, value: float) -> None:
+    """Set the initial bias of a GRU's update gates; an LSTM is left as it is."""
     if model.config.cell != "gru":
         return
     size = model.config.hidden_size
