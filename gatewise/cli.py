@@ -133,6 +133,10 @@ def _read_options(flags: dict[str, Any]) -> ReadOptions:
 @click.argument("data")
 @click.option("--valid", metavar="FILE", help="Validation file; taken from DATA if not given.")
 @click.option("--test", metavar="FILE", help="Test file; taken from DATA if neither it nor --valid is given.")
+@click.option(
+    "--embeddings", metavar="FILE", help="Word vectors: GloVe or fastText text, plain or .gz, or safetensors."
+)
+@click.option("--unlabelled", metavar="FILE", help="Sequences like DATA's, without labels, to pretrain on.")
 @_reading_options
 @click.option("--cells", metavar="lstm,gru", help="Candidates, in this order.")
 @click.option(
@@ -160,7 +164,8 @@ def train(data: str, **flags: Any) -> None:
     DATA is a file (CSV, TSV, JSONL, Parquet, .ts, .npz; plain or .gz), or a folder with train, valid and test files.
     """
     from training.fitting import Devices
-    from training.job import JobOptions, run
+    from training.job import run
+    from training.plan import JobOptions
 
     console = Console(stderr=True)
     result = run(
@@ -168,6 +173,8 @@ def train(data: str, **flags: Any) -> None:
             data=data,
             valid=flags["valid"],
             test=flags["test"],
+            embeddings=flags["embeddings"],
+            unlabelled=flags["unlabelled"],
             name=flags["name"],
             reading=_read_options(flags),
             settings=_settings(flags),

@@ -75,18 +75,18 @@ class SequenceClassifier(nn.Module):
 
     def summarize(self, x: Tensor, lengths: Tensor) -> Tensor:
         """One vector (B, pooled) for each sequence of (B, T, F)."""
-        mask = _real_steps(x, lengths)
-        if not (self.config.branch_channels or self.config.stem_stride > 1):
-            return self.pool(self.recur(x, lengths), lengths, mask)
-        # Where every step is real, as in most sets of series, the convolutions need no mask and are twice as fast.
-        steps = None if bool(mask.all()) else mask
-        signal = silenced(x.transpose(1, 2), steps)
-        branch = [self.branch(signal, lengths, steps)] if self.config.branch_channels else []
-        if self.config.stem_stride > 1:
-            stride = self.config.stem_stride
-            lengths, mask = (lengths + stride - 1) // stride, mask[:, ::stride]
-            x = self.stem(signal, steps if steps is None else mask).transpose(1, 2)
-        return torch.cat([self.pool(self.recur(x, lengths), lengths, mask), *branch], dim=1)
+        branch = [self.branch(*_signal(x, lengths))] if self.config.branch_channels else []
+        x, lengths = self.shorten(x, lengths)
+        return torch.cat([self.pool(self.recur(x, lengths), lengths, _real_steps(x, lengths)), *branch], dim=1)
+
+    def shorten(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """What the first recurrent layer reads of (B, T, F), and its lengths; with a stem, a step for each stride."""
+        stride = self.config.stem_stride
+        if stride == 1:
+            return x, lengths
+        signal, lengths, mask = _signal(x, lengths)
+        mask = mask if mask is None else mask[:, ::stride]
+        return self.stem(signal, mask).transpose(1, 2), (lengths + stride - 1) // stride
 
     def recur(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Run the recurrent layers over (B, T, inputs); outputs (B, T, D*H)."""
@@ -118,6 +118,14 @@ class SequenceClassifier(nn.Module):
         shares = scores.softmax(dim=1)[..., None]
         attended: Tensor = (shares * outputs.masked_fill(~mask[..., None], 0.0)).sum(dim=1)
         return attended
+
+
+def _signal(x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """(B, T, F) as convolutions read it, (B, F, T), zero beyond each length; the lengths; the mask that they need."""
+    mask = _real_steps(x, lengths)
+    # Where every step is real, as in most sets of series, they need none and are twice as fast.
+    needed = None if bool(mask.all()) else mask
+    return silenced(x.transpose(1, 2), needed), lengths, needed
 
 
 def _real_steps(x: Tensor, lengths: Tensor) -> Tensor:

@@ -112,6 +112,20 @@ class TextEncoder:
         """The tokenizer, as the `tokenizers` library writes it."""
         return self.tokenizer.to_str(pretty=True)
 
+    def with_words(self, words: Sequence[str]) -> TextEncoder:
+        """The encoder with more words, whose ids follow those that there are; for the levels whose tokens are words."""
+        assert self.config.level in ("words", "tokens")
+        vocabulary = self.tokenizer.get_vocab()
+        tokenizer = Tokenizer.from_str(self.tokenizer.to_str())
+        more = {word: id for id, word in enumerate(words, len(vocabulary))}
+        tokenizer.model = models.WordLevel(vocabulary | more, unk_token=UNKNOWN)
+        return TextEncoder(self.config, tokenizer)
+
+    def token_of(self, word: str) -> str | None:
+        """The one unknown token that a text of this word alone becomes; None where it is known, none or several."""
+        text = self.encode([word] if self.config.level == "tokens" else word)
+        return text.unknown[0][1] if len(text.ids) == len(text.unknown) == 1 else None
+
     @property
     def vocab_size(self) -> int:
         """Entries of the vocabulary, padding and unknown included."""

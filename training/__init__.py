@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from training.job import JobResult
+    from training.plan import JobResult
 
 __all__ = ["fit"]
 
@@ -22,6 +22,8 @@ def fit(
     *,
     valid: str | Path | None = None,
     test: str | Path | None = None,
+    embeddings: str | Path | None = None,
+    unlabelled: str | Path | None = None,
     name: str | None = None,
     run_dir: str | Path = "runs",
     resume: bool = False,
@@ -32,6 +34,8 @@ def fit(
 
     Args:
         data: a file, or a folder that holds train, and maybe valid and test, files.
+        embeddings: a file of word vectors: GloVe or fastText text, plain or .gz, or safetensors.
+        unlabelled: a file of sequences like those of `data`, to pretrain on.
         settings: how to read the file (`sequence`, `label`, `kind`, `task`, `group_by`, `order_by`, `channels`,
             `encoding`) and any field of `training.config.TrainingConfig`.
     Raises:
@@ -39,7 +43,8 @@ def fit(
         InvalidConfig: a setting is unknown or does not fit.
     """
     from training.config import check_settings
-    from training.job import JobOptions, run
+    from training.job import run
+    from training.plan import JobOptions
     from training.readers import ReadOptions
 
     reading = {key: settings.pop(key) for key in _READING if key in settings}
@@ -47,6 +52,8 @@ def fit(
         data=str(data),
         valid=None if valid is None else str(valid),
         test=None if test is None else str(test),
+        embeddings=None if embeddings is None else str(embeddings),
+        unlabelled=None if unlabelled is None else str(unlabelled),
         name=name,
         reading=ReadOptions(**reading),
         settings=check_settings(settings, "fit"),

@@ -18,6 +18,7 @@ from gatewise.text import Keep, Level
 
 Preset = Literal["default", "documented"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+EmbeddingMode = Literal["frozen", "finetuned", "gated"]
 
 
 class TrainingConfig(BaseModel):
@@ -94,6 +95,16 @@ class TrainingConfig(BaseModel):
         description="train the chosen cell once more, on the validation rows too where they were taken from train",
     )
     precision: Precision = "32-true"
+
+    # Word vectors and unlabelled sequences, where the job is given any
+    embedding_mode: EmbeddingMode = Field(
+        "gated", description="of pretrained word vectors; gated mixes each with one of the task's own"
+    )
+    embedding_words: int = Field(20_000, ge=0, description="words of the vectors' file known beyond those of train")
+    pretrain_epochs: int = Field(0, ge=0, le=100_000, description="passes over the unlabelled sequences")
+    unfreeze_epochs: int = Field(
+        0, ge=0, description="epochs that each pretrained part waits for the one above it; 0 trains all from the start"
+    )
 
     @field_validator("cells", "pooling", "dense_sizes", "branch_channels", "branch_kernels", mode="before")
     @classmethod

@@ -9,7 +9,7 @@ import json
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -35,8 +35,10 @@ from training.config import TrainingConfig
 from training.data import EncodedDataset, SequenceDataModule
 from training.embedding import Forms
 from training.module import ClassifierModule
+from training.unfreezing import Unfreezing
 
-_CHECKPOINT, _WEIGHTS, _RECORD = "last.ckpt", "weights.safetensors", "candidate.json"
+CHECKPOINT = "last.ckpt"
+_WEIGHTS, _RECORD = "weights.safetensors", "candidate.json"
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def fit(
     max_seconds: float | None = None,
     tensorboard: bool = False,
     console: Console | None = None,
+    start: Mapping[str, torch.Tensor] | None = None,
 ) -> Candidate:
     """Train one cell, or finish what an earlier, killed run of the same folder began.
 
@@ -106,6 +109,7 @@ def fit(
         resume: whether what stands there is gone on from.
         max_seconds: stop after this time with the best so far.
         console: a terminal to draw a progress bar on.
+        start: pretrained weights, by the names of `module.Network`; the others are drawn.
     """
     done = _read_finished(folder, model) if resume else None
     if done:
@@ -115,12 +119,14 @@ def fit(
     record = EpochRecord(model.cell, say, console)
     best = BestWeights(config.patience)
     data = SequenceDataModule(train, valid, batch_size=config.batch_size, seed=config.seed)
-    with _quiet_lightning():
-        callbacks = [EpochSeed(config.seed), best, record, _checkpoint(folder)]
+    with quiet_lightning():
+        callbacks = [EpochSeed(config.seed), best, record, checkpoint_in(folder)]
         if config.averaging:
             callbacks.insert(2, AveragedWeights(config.averaging))
+        if start and config.unfreeze_epochs:
+            callbacks.insert(0, Unfreezing(start, config.unfreeze_epochs))
         logger = TensorBoardLogger(folder, name="", version="tensorboard") if tensorboard else False
-        trainer = _trainer(config, devices, max_seconds, callbacks, logger, validates=valid is not None)
+        trainer = make_trainer(config, devices, max_seconds, callbacks, logger, validates=valid is not None)
         torch.manual_seed(config.seed)
         steps = -(-len(train) // config.batch_size // trainer.world_size) * config.epochs
         module = ClassifierModule(
@@ -132,19 +138,11 @@ def fit(
             class_weights=class_weights(config.class_weights, train, len(labels)),
             total_steps=max(steps, 2),
         )
-        checkpoint = folder / _CHECKPOINT if resume and (folder / _CHECKPOINT).exists() else None
+        module.model.load_state_dict(dict(start or {}), strict=False)
+        checkpoint = folder / CHECKPOINT if resume and (folder / CHECKPOINT).exists() else None
         if checkpoint:
             say(f"  goes on from {checkpoint}")
-        try:
-            trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-        except RuntimeError as error:
-            if config.precision == "32-true" or "primitive" not in str(error):
-                raise
-            told = f"precision: this device cannot train a {model.cell.upper()} in {config.precision}; leave it out"
-            raise InvalidConfig(told) from None
-        except SystemExit:
-            # Lightning's answer to Ctrl-C; what it means is for the outermost caller to say.
-            raise KeyboardInterrupt from None
+        train_from(checkpoint, trainer, module, data, f"a {model.cell.upper()} in {config.precision}")
     stopped_by = _stopped_by(trainer, config, best)
     takes_last = valid is None or (config.select == "last" and stopped_by == "epochs")
     if not takes_last:
@@ -163,7 +161,7 @@ def fit(
     return candidate
 
 
-def _trainer(
+def make_trainer(
     config: TrainingConfig,
     devices: Devices,
     max_seconds: float | None,
@@ -172,6 +170,11 @@ def _trainer(
     *,
     validates: bool,
 ) -> pl.Trainer:
+    """Lightning's trainer for a run of `config.epochs`.
+
+    Raises:
+        InvalidConfig: there are no such devices, or they cannot do this.
+    """
     try:
         return pl.Trainer(
             accelerator=devices.accelerator,
@@ -197,6 +200,25 @@ def _trainer(
         raise InvalidConfig(f"accelerator, devices, strategy, num_nodes or precision: {told}") from None
 
 
+def train_from(
+    checkpoint: Path | None, trainer: pl.Trainer, module: pl.LightningModule, data: SequenceDataModule, what: str
+) -> None:
+    """Train, from a checkpoint where there is one.
+
+    Raises:
+        InvalidConfig: the device cannot train `what` it is asked to.
+    """
+    try:
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    except RuntimeError as error:
+        if trainer.precision == "32-true" or "primitive" not in str(error):
+            raise
+        raise InvalidConfig(f"precision: this device cannot train {what}; leave it out") from None
+    except SystemExit:
+        # Lightning's answer to Ctrl-C; what it means is for the outermost caller to say.
+        raise KeyboardInterrupt from None
+
+
 def class_weights(kind: str, train: EncodedDataset, num_classes: int) -> torch.Tensor | None:
     """Weights (K,) whose mean over the train rows is 1: 1/count, or its square root; None for none."""
     if kind == "none":
@@ -208,9 +230,10 @@ def class_weights(kind: str, train: EncodedDataset, num_classes: int) -> torch.T
     return torch.tensor(weights * rows.sum() / (weights * rows).sum(), dtype=torch.float32)
 
 
-def _checkpoint(folder: Path) -> ModelCheckpoint:
+def checkpoint_in(folder: Path) -> ModelCheckpoint:
+    """What writes the checkpoint of each epoch in place of the last one's."""
     return ModelCheckpoint(
-        folder, filename=Path(_CHECKPOINT).stem, save_on_train_epoch_end=True, enable_version_counter=False
+        folder, filename=Path(CHECKPOINT).stem, save_on_train_epoch_end=True, enable_version_counter=False
     )
 
 
@@ -227,7 +250,7 @@ def _write_finished(folder: Path, candidate: Candidate) -> None:
     fields = {"model": candidate.model.model_dump(mode="json")}
     fields |= {name: getattr(candidate, name) for name in ("epochs", "best_epoch", "stopped_by")}
     replace_text(folder / _RECORD, json.dumps(fields))
-    (folder / _CHECKPOINT).unlink(missing_ok=True)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _read_finished(folder: Path, model: ModelConfig) -> Candidate | None:
@@ -241,7 +264,7 @@ def _read_finished(folder: Path, model: ModelConfig) -> Candidate | None:
 
 
 @contextmanager
-def _quiet_lightning() -> Iterator[None]:
+def quiet_lightning() -> Iterator[None]:
     """Keep Lightning's advice for its own users (GPUs found, workers wanted) from ours."""
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.fabric", "lightning_fabric")]
     levels = [logger.level for logger in loggers]

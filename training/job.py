@@ -5,110 +5,32 @@ Each step leaves what it made in the run's folder before the next begins, so a k
 
 from __future__ import annotations
 
-import json
 import re
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 
-from gatewise import artifact
-from gatewise.architecture import Cell
-from gatewise.durable import replace_text
-from gatewise.predictor import Predictor
-from gatewise.store import ModelVersion, Store, check_name
+from gatewise.store import check_name
 from gatewise.text import TextEncoder
 from training.callbacks import Say
-from training.compare import Decision, Measured, choose, measure_candidate
+from training.compare import Decision
 from training.config import TrainingConfig
-from training.data import EncodedDataset
-from training.dataset import join
-from training.embedding import Forms
-from training.evaluation import score
-from training.fitting import Candidate, Devices, fit
-from training.packaging import Packer
-from training.preparing import (
-    Encoder,
-    check_valid,
-    cut,
-    encode,
-    fingerprint,
-    fit_encoder,
-    label_order,
-    make_augmentation,
-    make_forms,
-    model_config,
-)
-from training.readers import ReadOptions
+from training.finishing import Finishing
+from training.learning import Learning
+from training.plan import JobOptions, JobResult, Prepared, shown
+from training.preparing import check_valid, cut, encode, fingerprint, fit_encoder, label_order, make_forms
+from training.prior import check_prior, with_pretraining, with_vectors
 from training.recipe import Choice, resolve
-from training.runs import Run, folder_of, open_run
+from training.runs import folder_of, open_run
 from training.splits import Splits, read_splits
 from training.statistics import measure
-from training.wide import Blend, Wide, choose_wide, fit_wide
-
-
-@dataclass(frozen=True)
-class JobOptions:
-    """What a job is asked to do.
-
-    Attributes:
-        settings: the user's own settings, checked by `config.check_settings`.
-        run_dir: where jobs keep their folders.
-        max_seconds: of training, shared by the cells.
-    """
-
-    data: str
-    valid: str | None = None
-    test: str | None = None
-    name: str | None = None
-    reading: ReadOptions = field(default_factory=ReadOptions)
-    settings: dict[str, Any] = field(default_factory=dict)
-    devices: Devices = field(default_factory=Devices)
-    run_dir: Path = Path("runs")
-    resume: bool = False
-    max_seconds: float | None = None
-    tensorboard: bool = False
-
-
-@dataclass(frozen=True)
-class JobResult:
-    """What a job made.
-
-    Attributes:
-        artifact: the folder of the registered version.
-        metrics: by split, measured on the reloaded artifact.
-        choice: the cell, and why.
-        candidates: the figures of each cell.
-    """
-
-    name: str
-    version: str
-    artifact: Path
-    metrics: dict[str, dict[str, float]]
-    choice: Decision
-    candidates: dict[Cell, dict[str, float]]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """The data of a job, ready for a network."""
-
-    name: str
-    splits: Splits
-    config: TrainingConfig
-    choices: list[Choice]
-    labels: tuple[str, ...]
-    encoder: Encoder
-    forms: Forms | None
-    train: EncodedDataset
-    valid: EncodedDataset
-    fingerprint: str
+from training.unlabelled import Unlabelled, read_unlabelled
+from training.vectors import open_vectors
+from training.word_vectors import add_vectors
 
 
 def run(options: JobOptions, *, say: Say = print, console: Console | None = None) -> JobResult:
@@ -126,10 +48,11 @@ def run(options: JobOptions, *, say: Say = print, console: Console | None = None
         say, console = _silent, None
     prepared = _prepare(options, say)
     folder = folder_of(options.run_dir, prepared.name, prepared.fingerprint)
+    learning = Learning(options, prepared, folder, say, console)
+    deadline = time.monotonic() + options.max_seconds if options.max_seconds else None
     if not is_first:
-        _fit_all(options, prepared, folder, say, console)
+        learning.fit_all()
         raise SystemExit(0)
-    started = time.monotonic()
     with open_run(folder, resume=options.resume) as job:
         if job.note:
             say(job.note)
@@ -137,9 +60,7 @@ def run(options: JobOptions, *, say: Say = print, console: Console | None = None
         if job.result and Path(job.result["artifact"]).is_dir():
             say(f"This job has finished before: {prepared.name}:{job.result['version']}")
             return _restored(prepared.name, job.result)
-        candidates = _fit_all(options, prepared, folder, say, console)
-        left = options.max_seconds - (time.monotonic() - started) if options.max_seconds else None
-        result = _finish(options, prepared, job, candidates, left, say, console)
+        result = Finishing(learning, job, deadline).finish(learning.fit_all())
         job.finish({**asdict(result), "artifact": str(result.artifact)})
     return result
 
@@ -157,20 +78,33 @@ def _prepare(options: JobOptions, say: Say) -> Prepared:
     check_name(name)
     say(f"Reading {options.data}")
     seed = int(options.settings.get("seed", 0))
+    dim = open_vectors(options.embeddings).dim if options.embeddings else 0
     splits = read_splits(options.data, valid=options.valid, test=options.test, options=options.reading, seed=seed)
     labels = label_order(splits.train)
     check_valid(splits.valid, labels)
-    rows = ", ".join(f"{len(part)} {name}" for name, part in _parts(splits))
+    rows = ", ".join(f"{len(part)} {name}" for name, part in splits.parts().items())
     say(f"  {splits.train.kind}, one label for each {splits.train.task}: {rows} rows, {len(labels)} classes")
     say(f"  {_columns_in_words(splits)}")
-    for note in splits.notes:
+    given = {"has_vectors": dim > 0, "has_unlabelled": options.unlabelled is not None}
+    check_prior(splits.train.kind, options.settings, **given)
+    unlabelled = read_unlabelled(options.unlabelled, splits, options.reading) if options.unlabelled else None
+    for note in [*splits.notes, *(unlabelled.notes if unlabelled else ())]:
         say(f"  {note}")
-    config, choices = resolve(measure(splits.train, divided=splits.divided), options.settings)
+    config, choices = _recipe(options, splits, unlabelled, dim)
     say("Recipe")
     for choice in choices:
-        say(f"  {choice.name} = {_shown(choice.value)}  ({choice.reason})")
-    encoder = fit_encoder(splits.train, config)
-    forms = make_forms(encoder, config)
+        say(f"  {choice.name} = {shown(choice.value)}  ({choice.reason})")
+    more = unlabelled.items() if unlabelled else []
+    encoder, vectors = fit_encoder(splits.train, config, more), None
+    if options.embeddings and isinstance(encoder, TextEncoder):
+        say(f"Reading {options.embeddings}")
+        encoder, vectors = add_vectors(encoder, splits.train, options.embeddings, config)
+    pretrained = vectors.pretrained if vectors else None
+    forms = make_forms(encoder, config, pretrained)
+    train = cut(encode(splits.train, encoder, labels, forms), config.window)
+    valid = encode(splits.valid, encoder, labels, forms)
+    for note in vectors.notes(train, valid) if vectors else ():
+        say(f"  {note}")
     return Prepared(
         name=name,
         splits=splits,
@@ -179,223 +113,29 @@ def _prepare(options: JobOptions, say: Say) -> Prepared:
         labels=labels,
         encoder=encoder,
         forms=forms,
-        train=cut(encode(splits.train, encoder, labels, forms), config.window),
-        valid=encode(splits.valid, encoder, labels, forms),
-        fingerprint=fingerprint(config, splits),
+        train=train,
+        valid=valid,
+        vectors=vectors,
+        unlabelled=unlabelled,
+        fingerprint=fingerprint(config, splits, more, pretrained),
     )
 
 
-def _fit_all(
-    options: JobOptions, prepared: Prepared, folder: Path, say: Say, console: Console | None
-) -> list[Candidate]:
-    cells = prepared.config.cells
-    deadline = time.monotonic() + options.max_seconds if options.max_seconds else None
-    candidates = []
-    for position, cell in enumerate(cells):
-        say(f"Training {cell.upper()} ({position + 1} of {len(cells)})")
-        left = max(deadline - time.monotonic(), 1.0) / (len(cells) - position) if deadline else None
-        candidate = _fit(options, prepared, cell, folder / cell, say, console, max_seconds=left)
-        if candidate.stopped_by != "epochs":
-            say(f"  stopped by {candidate.stopped_by}; the weights of epoch {candidate.best_epoch} are kept")
-        candidates.append(candidate)
-    return candidates
-
-
-def _fit(
-    options: JobOptions,
-    prepared: Prepared,
-    cell: Cell,
-    folder: Path,
-    say: Say,
-    console: Console | None,
-    *,
-    max_seconds: float | None = None,
-    on_all_rows: bool = False,
-) -> Candidate:
-    """Train one cell, with the validation rows kept apart to measure it, or on them too."""
-    config, train, valid = prepared.config, prepared.train, prepared.valid
-    if on_all_rows:
-        train = train.joined(cut(valid, config.window))
-    return fit(
-        model_config(config, prepared.encoder, cell, len(prepared.labels), prepared.splits.train),
-        config,
-        train,
-        None if on_all_rows else valid,
-        prepared.labels,
-        prepared.forms,
-        folder,
-        augmentation=make_augmentation(prepared.encoder, config),
-        say=say,
-        resume=options.resume,
-        devices=options.devices,
-        max_seconds=max_seconds,
-        tensorboard=options.tensorboard,
-        console=console,
-    )
-
-
-def _finish(
-    options: JobOptions,
-    prepared: Prepared,
-    job: Run,
-    candidates: list[Candidate],
-    seconds_left: float | None,
-    say: Say,
-    console: Console | None,
-) -> JobResult:
-    """Measure the candidates as they will serve, choose one, and register it with all figures in its manifest."""
-    packer = Packer(
-        prepared.name,
-        job.started_at,
-        prepared.labels,
-        prepared.encoder,
-        prepared.splits.valid,
-        prepared.valid,
-        _data_card(prepared),
-        always_wide=prepared.config.wide == "on",
-        say=say,
-    )
-    wide = _choose_wide(prepared, say)
-    packed = [
-        packer.pack(_artifact_folder(job, candidate), candidate.model, candidate.weights, wide)
-        for candidate in candidates
-    ]
-    measured = [_measure(prepared, job, candidate) for candidate in candidates]
-    for figures in measured:
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.figures().items())
-        say(f"{figures.cell.upper()}: {shown}")
-    decision = choose(measured, prepared.config.monitor)
-    say(f"Rule: {decision.rule}.")
-    say(f"Chosen: {decision.cell.upper()}. {decision.reason}.")
-    place = next(i for i, candidate in enumerate(candidates) if candidate.cell == decision.cell)
-    chosen, scores, source = candidates[place], measured[place].scores, _artifact_folder(job, candidates[place])
-    refitted = _refits(prepared, chosen, seconds_left, say)
-    if refitted:
-        again = _fit(options, prepared, chosen.cell, job.folder / "refit", say, console, on_all_rows=True)
-        source = job.folder / "refit" / "artifact"
-        packer.pack(source, again.model, again.weights, _refit_wide(prepared, wide), packed[place])
-    metrics = {"valid": scores.metrics, **_test_metrics(prepared.splits, source)}
-    for split, figures_of_split in metrics.items():
-        say(f"{split}: " + "  ".join(f"{name} {value:.4f}" for name, value in figures_of_split.items()))
-    figures_by_cell = {figures.cell: figures.figures() for figures in measured}
-    training = {
-        "config": prepared.config.model_dump(mode="json"),
-        "choices": [{"name": c.name, "value": _shown(c.value), "reason": c.reason} for c in prepared.choices],
-        "reading": options.reading.model_dump(mode="json"),
-        "columns": prepared.splits.columns,
-        "candidates": figures_by_cell,
-        "decision": asdict(decision),
-        "epochs": chosen.epochs,
-        "best_epoch": chosen.best_epoch,
-        "stopped_by": chosen.stopped_by,
-        "linear_branch": _figures(packed[place].blend),
-        "refitted": refitted,
-    }
-    final = artifact.restate(source, job.folder / "artifact", metrics=metrics, training=training)
-    version = _register(final, job.folder / "artifact", prepared.name)
-    return JobResult(prepared.name, version.version, version.path, metrics, decision, figures_by_cell)
-
-
-def _figures(blend: Blend | None) -> dict[str, float] | None:
-    return asdict(blend) if blend else None
-
-
-def _choose_wide(prepared: Prepared, say: Say) -> Wide | None:
-    if prepared.config.wide == "off":
-        return None
-    assert isinstance(prepared.encoder, TextEncoder)
-    say("Fitting the linear branch")
-    splits = prepared.splits
-    wide = choose_wide(splits.train, splits.valid, prepared.encoder, prepared.labels, seed=prepared.config.seed)
-    if wide is None:
-        say("  left out: for so many classes and n-grams its table would be too large, or no two texts share a word")
-    return wide
-
-
-def _refit_wide(prepared: Prepared, wide: Wide | None) -> Wide | None:
-    if wide is None:
-        return None
-    assert isinstance(prepared.encoder, TextEncoder)
-    rows = join([prepared.splits.train, prepared.splits.valid])
-    return fit_wide(rows, prepared.encoder, prepared.labels, wide.recipe, seed=prepared.config.seed)
-
-
-def _refits(prepared: Prepared, chosen: Candidate, seconds_left: float | None, say: Say) -> bool:
-    """Whether the chosen cell is trained once more, on the validation rows too."""
-    if not (prepared.config.refit and prepared.splits.divided):
-        return False
-    several = torch.distributed.is_available() and torch.distributed.is_initialized()
-    why_not = (
-        "it was stopped before its last epoch"
-        if chosen.stopped_by != "epochs"
-        else "the time is up"
-        if seconds_left is not None and seconds_left < chosen.seconds
-        else "several devices share this job"
-        if several
-        else ""
-    )
-    if why_not:
-        say(f"{chosen.cell.upper()} is not trained again on the validation rows too: {why_not}")
-        return False
-    rows = len(prepared.splits.train) + len(prepared.splits.valid)
-    say(f"Training {chosen.cell.upper()} once more, on all {rows} rows of train and validation")
-    return True
-
-
-def _measure(prepared: Prepared, job: Run, candidate: Candidate) -> Measured:
-    """Load a candidate's artifact and measure it; the figures are kept, so that a resumed job decides by the same."""
-    folder = _artifact_folder(job, candidate)
-    kept = job.folder / candidate.cell / "latency.json"
-    latency = json.loads(kept.read_text()) if kept.exists() else None
-    measured = measure_candidate(candidate, Predictor.load(folder), prepared.splits.valid, latency_ms=latency)
-    replace_text(kept, json.dumps(measured.latency_ms))
-    return measured
-
-
-def _artifact_folder(job: Run, candidate: Candidate) -> Path:
-    return job.folder / candidate.cell / "artifact"
-
-
-def _test_metrics(splits: Splits, folder: Path) -> dict[str, dict[str, float]]:
-    """The test scores of the reloaded artifact; once more without the rows that also stand in train."""
-    if splits.test is None:
-        return {}
-    predictor = Predictor.load(folder)
-    metrics = {"test": score(predictor, [splits.test]).metrics}
-    assert splits.test_in_train is not None
-    fresh = np.flatnonzero(~splits.test_in_train)
-    if 0 < len(fresh) < len(splits.test):
-        metrics["test_without_duplicates"] = score(predictor, [splits.test.take(fresh)]).metrics
-    return metrics
-
-
-def _register(manifest: artifact.Manifest, folder: Path, name: str) -> ModelVersion:
-    """Add the artifact to the store, or find it there: a job may have been killed just after it had added it."""
-    store = Store()
-    for version in store.list(name):
-        if artifact.read_manifest(version.path).digest == manifest.digest:
-            return version
-    return store.add(folder, name)
+def _recipe(
+    options: JobOptions, splits: Splits, unlabelled: Unlabelled | None, dim: int
+) -> tuple[TrainingConfig, list[Choice]]:
+    config, choices = resolve(measure(splits.train, divided=splits.divided), options.settings)
+    if dim:
+        config, choices = with_vectors(config, choices, options.settings, dim)
+    if unlabelled:
+        rows = len(splits.train) + len(unlabelled.items())
+        config, choices = with_pretraining(config, choices, options.settings, rows)
+    return config, choices
 
 
 def _restored(name: str, result: dict[str, Any]) -> JobResult:
     fields = {**result, "artifact": Path(result["artifact"]), "choice": Decision(**result["choice"])}
     return JobResult(**fields)
-
-
-def _data_card(prepared: Prepared) -> dict[str, Any]:
-    """The manifest's account of the data. Files by name alone: the service shows it, and folders are private."""
-    splits = prepared.splits
-    folders = {str(Path(part.source).parent) for _, part in _parts(splits)} - {"."}
-    notes = splits.notes
-    for folder in folders:
-        notes = [note.replace(f"{folder}/", "") for note in notes]
-    return {
-        "source": Path(splits.train.source).name,
-        "rows": {name: len(part) for name, part in _parts(splits)},
-        "fingerprint": prepared.fingerprint,
-        "notes": notes,
-    }
 
 
 def _columns_in_words(splits: Splits) -> str:
@@ -408,15 +148,6 @@ def _columns_in_words(splits: Splits) -> str:
     elif channels and not sequence:
         read += f" with the channel {channels[0]}"
     return f"{read}, labels from {label!r}" if label else read
-
-
-def _parts(splits: Splits) -> list[tuple[str, Any]]:
-    parts = [("train", splits.train), ("valid", splits.valid), ("test", splits.test)]
-    return [(name, part) for name, part in parts if part is not None]
-
-
-def _shown(value: Any) -> str:
-    return "+".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
 
 
 def _silent(line: str) -> None:

@@ -29,7 +29,9 @@ from training.metrics import classification, span_f1
 class Network(nn.Module):
     """What is trained: for text an embedding, the classifier that serves, and for tags maybe the chain over them."""
 
-    def __init__(self, config: ModelConfig, labels: tuple[str, ...], forms: Forms | None, word_dropout: float) -> None:
+    def __init__(
+        self, config: ModelConfig, forms: Forms | None, word_dropout: float, labels: tuple[str, ...] = ()
+    ) -> None:
         super().__init__()
         self.embedding = TokenEmbedding(config, forms, word_dropout) if forms else None
         self.classifier = SequenceClassifier(config)
@@ -73,8 +75,8 @@ class ClassifierModule(pl.LightningModule):
         self.labels = labels
         self.augmentation = augmentation
         self.total_steps = total_steps
-        self.model = Network(model, labels, forms, config.word_dropout)
-        _set_update_gate_bias(self.model.classifier, config.update_gate_bias)
+        self.model = Network(model, forms, config.word_dropout, labels)
+        set_update_gate_bias(self.model.classifier, config.update_gate_bias)
         self.register_buffer("class_weights", class_weights, persistent=False)
         self._loss_sum: Tensor | float = 0.0
         self._loss_count = 0
@@ -172,7 +174,8 @@ class ClassifierModule(pl.LightningModule):
         return span_f1(truth, [names[row].tolist() for row in answered])
 
 
-def _set_update_gate_bias(model: SequenceClassifier, value: float) -> None:
+def set_update_gate_bias(model: SequenceClassifier, value: float) -> None:
+    """Set the initial bias of a GRU's update gates; an LSTM is left as it is."""
     if model.config.cell != "gru":
         return
     size = model.config.hidden_size

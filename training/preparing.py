@@ -26,6 +26,7 @@ from training.dataset import Dataset
 from training.embedding import Forms
 from training.evaluation import refused
 from training.splits import Splits
+from training.word_tables import PretrainedRows
 
 Encoder = TextEncoder | TimeSeriesEncoder
 
@@ -60,17 +61,18 @@ def check_valid(valid: Dataset, labels: tuple[str, ...]) -> None:
         )
 
 
-def fit_encoder(train: Dataset, config: TrainingConfig) -> Encoder:
-    """Fit the encoder that the configuration asks for on the train split."""
+def fit_encoder(train: Dataset, config: TrainingConfig, unlabelled: Sequence[Any] = ()) -> Encoder:
+    """Fit the encoder that the configuration asks for on the train split, and on unlabelled items if there are any."""
+    items = [*train.items, *unlabelled]
     if train.kind == "text":
         encoder_config = TextEncoderConfig(
             level=config.level, lowercase=config.lowercase, max_length=config.max_length, keep=config.keep
         )
-        return TextEncoder.fit(train.items, encoder_config, vocab_size=config.vocab_size, min_count=config.min_count)
+        return TextEncoder.fit(items, encoder_config, vocab_size=config.vocab_size, min_count=config.min_count)
     assert train.channels is not None
     assert config.keep != "head_tail"
     return TimeSeriesEncoder.fit(
-        train.items,
+        items,
         train.channels,
         differences=config.differences,
         max_length=config.max_length,
@@ -78,9 +80,9 @@ def fit_encoder(train: Dataset, config: TrainingConfig) -> Encoder:
     )
 
 
-def make_forms(encoder: Encoder, config: TrainingConfig) -> Forms | None:
+def make_forms(encoder: Encoder, config: TrainingConfig, pretrained: PretrainedRows | None = None) -> Forms | None:
     """The numbering of a text job's spellings; None for series."""
-    return Forms(encoder.words(), config.ngram_buckets) if isinstance(encoder, TextEncoder) else None
+    return Forms(encoder.words(), config.ngram_buckets, pretrained) if isinstance(encoder, TextEncoder) else None
 
 
 def make_augmentation(encoder: Encoder, config: TrainingConfig) -> SeriesAugmentation | None:
@@ -106,20 +108,27 @@ def encode(data: Dataset, encoder: Encoder, labels: tuple[str, ...], forms: Form
     """
     assert data.labels is not None
     index = {label: k for k, label in enumerate(labels)}
-    try:
-        inputs = _inputs(data, encoder, forms)
-    except InvalidSequence as error:
-        raise refused(data, int(error.loc[0]), error) from None
+    inputs = encode_items(data, encoder, forms)
     if data.task == "sequence":
         return EncodedDataset(inputs, [index.get(label, IGNORED) for label in data.labels])
     return EncodedDataset(inputs, [np.array([index.get(label, IGNORED) for label in row]) for row in data.labels])
 
 
-def _inputs(data: Dataset, encoder: Encoder, forms: Forms | None) -> list[NDArray[Any]]:
-    if isinstance(encoder, TimeSeriesEncoder):
-        return encoder.encode_many(data.items)
-    assert forms is not None
-    return [forms.number(text) for text in encoder.encode_many(data.items)]
+def encode_items(data: Dataset, encoder: Encoder, forms: Forms | None, *, grows: bool = True) -> list[NDArray[Any]]:
+    """Encode every row without its label.
+
+    Args:
+        grows: whether spellings that are new get a form of their own.
+    Raises:
+        InvalidData: a row breaks the model's input contract.
+    """
+    try:
+        if isinstance(encoder, TimeSeriesEncoder):
+            return encoder.encode_many(data.items)
+        assert forms is not None
+        return [forms.number(text, grows=grows) for text in encoder.encode_many(data.items)]
+    except InvalidSequence as error:
+        raise refused(data, int(error.loc[0]), error) from None
 
 
 def cut(rows: EncodedDataset, window: int) -> EncodedDataset:
@@ -134,14 +143,27 @@ def cut(rows: EncodedDataset, window: int) -> EncodedDataset:
     return EncodedDataset(pieces(rows.inputs), pieces(rows.labels))
 
 
-def fingerprint(config: TrainingConfig, splits: Splits) -> str:
-    """SHA-256 of the configuration and of every item and label: equal fingerprints train equal models."""
+def fingerprint(
+    config: TrainingConfig,
+    splits: Splits,
+    unlabelled: Sequence[Any] = (),
+    pretrained: PretrainedRows | None = None,
+) -> str:
+    """SHA-256 of the configuration, every item and label and every vector: equal fingerprints train equal models."""
     digest = hashlib.sha256(orjson.dumps(config.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS))
     for part in (splits.train, splits.valid, splits.test):
         digest.update(orjson.dumps([len(part), part.channels] if part else None))
         if part is None:
             continue
         for item, label in zip(part.items, part.labels or (), strict=True):
-            digest.update(item.tobytes() if isinstance(item, np.ndarray) else orjson.dumps(jsonable(item)))
+            digest.update(_bytes(item))
             digest.update(orjson.dumps(label))
+    for item in unlabelled:
+        digest.update(_bytes(item))
+    if pretrained:
+        digest.update(pretrained.known.tobytes() + pretrained.rows.tobytes())
     return digest.hexdigest()
+
+
+def _bytes(item: Any) -> bytes:
+    return item.tobytes() if isinstance(item, np.ndarray) else orjson.dumps(jsonable(item))

@@ -53,6 +53,11 @@ class Splits:
         """Whether the validation rows were taken from the train file."""
         return self.valid.source == self.train.source
 
+    def parts(self) -> dict[str, Dataset]:
+        """The parts that there are, by name."""
+        named = {"train": self.train, "valid": self.valid, "test": self.test}
+        return {name: part for name, part in named.items() if part is not None}
+
 
 def read_splits(
     data: str | Path,

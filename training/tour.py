@@ -21,7 +21,8 @@ from gatewise.errors import GatewiseError
 from gatewise.ports import check_port
 from training.callbacks import Say
 from training.demo import write_series_demo, write_text_demo
-from training.job import JobOptions, JobResult, run
+from training.job import run
+from training.plan import JobOptions, JobResult
 from training.readers import read
 
 _QUESTIONS = 3

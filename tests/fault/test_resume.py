@@ -28,8 +28,8 @@ from gatewise.cli import main
 from gatewise.predictor import Predictor
 from gatewise.store import Store
 from training import compare, fitting, job, packaging, runs
-from training.job import JobOptions, JobResult
 from training.module import ClassifierModule
+from training.plan import JobOptions, JobResult
 
 SOURCE = Path(__file__).parents[2]
 SETTINGS = {

@@ -1,0 +1,203 @@
+"""Trained candidates to a registered model: measured as they will serve, one chosen, fitted once more, registered."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gatewise import artifact
+from gatewise.durable import replace_text
+from gatewise.predictor import Predictor
+from gatewise.store import ModelVersion, Store
+from gatewise.text import TextEncoder
+from training.compare import Decision, Measured, choose, measure_candidate
+from training.dataset import join
+from training.evaluation import score
+from training.fitting import Candidate
+from training.learning import Learning
+from training.packaging import Fitted, Packer
+from training.plan import JobResult, shown
+from training.runs import Run
+from training.splits import Splits
+from training.wide import Wide, choose_wide, fit_wide
+
+
+@dataclass(frozen=True)
+class Finishing:
+    """Makes one model of a job's candidates.
+
+    Attributes:
+        job: the run, whose folder keeps what each step makes.
+        deadline: of training, in the seconds of `time.monotonic`; None without a limit.
+    """
+
+    learning: Learning
+    job: Run
+    deadline: float | None
+
+    def finish(self, candidates: list[Candidate]) -> JobResult:
+        """Measure the candidates, choose one, and register it with all figures in its manifest."""
+        prepared, say = self.learning.prepared, self.learning.say
+        packer = Packer(
+            prepared.name,
+            self.job.started_at,
+            prepared.labels,
+            prepared.encoder,
+            prepared.splits.valid,
+            prepared.valid,
+            self._data_card(),
+            always_wide=prepared.config.wide == "on",
+            say=say,
+        )
+        wide = self._choose_wide()
+        fitted = [packer.pack(self._folder(c), c.model, c.weights, wide) for c in candidates]
+        measured = [self._measure(candidate) for candidate in candidates]
+        for figures in measured:
+            listed = "  ".join(f"{name} {value:.4g}" for name, value in figures.figures().items())
+            say(f"{figures.cell.upper()}: {listed}")
+        decision = choose(measured, prepared.config.monitor)
+        say(f"Rule: {decision.rule}.")
+        say(f"Chosen: {decision.cell.upper()}. {decision.reason}.")
+        place = [candidate.cell for candidate in candidates].index(decision.cell)
+        chosen, source = candidates[place], self._folder(candidates[place])
+        is_refitted = self._refits(chosen)
+        if is_refitted:
+            source = self._refit(packer, chosen, wide, fitted[place])
+        metrics = {"valid": measured[place].scores.metrics, **_test_metrics(prepared.splits, source)}
+        for split, figures_of_split in metrics.items():
+            say(f"{split}: " + "  ".join(f"{name} {value:.4f}" for name, value in figures_of_split.items()))
+        figures_by_cell = {figures.cell: figures.figures() for figures in measured}
+        training = {
+            **self._account(decision, chosen),
+            "candidates": figures_by_cell,
+            "linear_branch": _recorded(fitted[place]),
+            "refitted": is_refitted,
+        }
+        final = artifact.restate(source, self.job.folder / "artifact", metrics=metrics, training=training)
+        version = _register(final, self.job.folder / "artifact", prepared.name)
+        return JobResult(prepared.name, version.version, version.path, metrics, decision, figures_by_cell)
+
+    def _folder(self, candidate: Candidate) -> Path:
+        return self.job.folder / candidate.cell / "artifact"
+
+    def _measure(self, candidate: Candidate) -> Measured:
+        """Measure a candidate's artifact; the time is kept, so that a resumed job decides by the same."""
+        kept = self.job.folder / candidate.cell / "latency.json"
+        latency = json.loads(kept.read_text()) if kept.exists() else None
+        predictor, valid = Predictor.load(self._folder(candidate)), self.learning.prepared.splits.valid
+        measured = measure_candidate(candidate, predictor, valid, latency_ms=latency)
+        replace_text(kept, json.dumps(measured.latency_ms))
+        return measured
+
+    def _choose_wide(self) -> Wide | None:
+        prepared, say = self.learning.prepared, self.learning.say
+        if prepared.config.wide == "off":
+            return None
+        assert isinstance(prepared.encoder, TextEncoder)
+        say("Fitting the linear branch")
+        splits, seed = prepared.splits, prepared.config.seed
+        wide = choose_wide(splits.train, splits.valid, prepared.encoder, prepared.labels, seed=seed)
+        if wide is None:
+            say("  left out: no word stands in two texts, or with so many classes and words its table is too large")
+        return wide
+
+    def _refits(self, chosen: Candidate) -> bool:
+        """Whether the chosen cell is trained once more, on the validation rows too."""
+        prepared, say = self.learning.prepared, self.learning.say
+        if not (prepared.config.refit and prepared.splits.divided):
+            return False
+        cell, why_not = chosen.cell.upper(), ""
+        if chosen.stopped_by != "epochs":
+            why_not = "it was stopped before its last epoch"
+        elif self.deadline is not None and time.monotonic() + chosen.seconds > self.deadline:
+            why_not = "the time is up"
+        elif torch.distributed.is_available() and torch.distributed.is_initialized():
+            why_not = "several devices share this job"
+        if why_not:
+            say(f"{cell} is not trained once more on the validation rows too: {why_not}")
+            return False
+        rows = len(prepared.splits.train) + len(prepared.splits.valid)
+        say(f"Training {cell} once more, on all {rows} rows of train and validation")
+        return True
+
+    def _refit(self, packer: Packer, chosen: Candidate, wide: Wide | None, fitted: Fitted) -> Path:
+        """Train the chosen cell on all rows, with what validation fitted before it was learnt from; its artifact."""
+        prepared = self.learning.prepared
+        again = self.learning.refit(chosen.cell)
+        if wide:
+            assert isinstance(prepared.encoder, TextEncoder)
+            rows = join([prepared.splits.train, prepared.splits.valid])
+            wide = fit_wide(rows, prepared.encoder, prepared.labels, wide.recipe, seed=prepared.config.seed)
+        folder = self.job.folder / "refit" / "artifact"
+        packer.pack(folder, again.model, again.weights, wide, fitted)
+        return folder
+
+    def _account(self, decision: Decision, chosen: Candidate) -> dict[str, Any]:
+        """The manifest's account of how the model came about."""
+        prepared, options = self.learning.prepared, self.learning.options
+        return {
+            "config": prepared.config.model_dump(mode="json"),
+            "choices": [{"name": c.name, "value": shown(c.value), "reason": c.reason} for c in prepared.choices],
+            "reading": options.reading.model_dump(mode="json"),
+            "columns": prepared.splits.columns,
+            "decision": asdict(decision),
+            "epochs": chosen.epochs,
+            "best_epoch": chosen.best_epoch,
+            "stopped_by": chosen.stopped_by,
+        }
+
+    def _data_card(self) -> dict[str, Any]:
+        """The manifest's account of the data. Files by name alone: the service shows it, and folders are private."""
+        prepared, options = self.learning.prepared, self.learning.options
+        splits, parts = prepared.splits, prepared.splits.parts()
+        sources = [part.source for part in parts.values()] + [options.embeddings or "", options.unlabelled or ""]
+        folders = {str(Path(source).parent) for source in sources} - {"."}
+        notes = splits.notes
+        card: dict[str, Any] = {}
+        if prepared.unlabelled:
+            notes = [*notes, *prepared.unlabelled.notes]
+            card["unlabelled"] = prepared.unlabelled.card
+        if prepared.vectors:
+            notes = [*notes, *prepared.vectors.notes(prepared.train, prepared.valid)]
+            card["embeddings"] = prepared.vectors.card(prepared.train, prepared.valid)
+        for folder in folders:
+            notes = [note.replace(f"{folder}/", "") for note in notes]
+        return {
+            "source": Path(splits.train.source).name,
+            "rows": {name: len(part) for name, part in parts.items()},
+            "fingerprint": prepared.fingerprint,
+            "notes": notes,
+            **card,
+        }
+
+
+def _recorded(fitted: Fitted) -> dict[str, float] | None:
+    return asdict(fitted.blend) if fitted.blend else None
+
+
+def _test_metrics(splits: Splits, folder: Path) -> dict[str, dict[str, float]]:
+    """The test scores of the reloaded artifact; once more without the rows that also stand in train."""
+    if splits.test is None:
+        return {}
+    predictor = Predictor.load(folder)
+    metrics = {"test": score(predictor, [splits.test]).metrics}
+    assert splits.test_in_train is not None
+    fresh = np.flatnonzero(~splits.test_in_train)
+    if 0 < len(fresh) < len(splits.test):
+        metrics["test_without_duplicates"] = score(predictor, [splits.test.take(fresh)]).metrics
+    return metrics
+
+
+def _register(manifest: artifact.Manifest, folder: Path, name: str) -> ModelVersion:
+    """Add the artifact to the store, or find it there: a job may have been killed just after it had added it."""
+    store = Store()
+    for version in store.list(name):
+        if artifact.read_manifest(version.path).digest == manifest.digest:
+            return version
+    return store.add(folder, name)
