@@ -16,7 +16,9 @@ import torch
 from gatewise.architecture import ModelConfig
 from gatewise.errors import InvalidConfig
 from gatewise.text import TextEncoder, TextEncoderConfig
+from gatewise.timeseries import TimeSeriesEncoderConfig
 from training import fitting
+from training.augmentation import SeriesAugmentation
 from training.callbacks import BestWeights, CheckpointFile
 from training.config import TrainingConfig
 from training.data import EncodedDataset
@@ -44,10 +46,19 @@ def rows(count: int, seed: int) -> EncodedDataset:
 
 
 TRAIN, VALID = rows(40, 0), rows(30, 1)
+READINGS = TimeSeriesEncoderConfig(channels=("level", "noise"), mean=(0.0, 0.0), scale=(1.0, 1.0))
 
 
 def trained(
-    folder: Path, *, resume: bool = False, cell: Any = "gru", say: Any = None, max_seconds: Any = None, **settings: Any
+    folder: Path,
+    *,
+    resume: bool = False,
+    cell: Any = "gru",
+    say: Any = None,
+    max_seconds: Any = None,
+    valid: EncodedDataset | None = VALID,
+    network: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> Candidate:
     settings = {
         "epochs": 4,
@@ -58,17 +69,25 @@ def trained(
     } | settings
     config = TrainingConfig(hidden_size=4, dense_sizes=(4,), **settings)
     model = ModelConfig(
-        kind="series", cell=cell, input_size=2, hidden_size=4, dense_sizes=(4,), num_classes=2, dense_dropout=0.2
+        kind="series",
+        cell=cell,
+        input_size=2,
+        hidden_size=4,
+        dense_sizes=(4,),
+        num_classes=2,
+        dense_dropout=0.2,
+        **(network or {}),
     )
     quiet: Callable[[str], None] = say or (lambda line: None)
     return fit(
         model,
         config,
         TRAIN,
-        VALID,
+        valid,
         LABELS,
         None,
         folder,
+        augmentation=SeriesAugmentation(config, READINGS),
         say=quiet,
         resume=resume,
         devices=CPU,
