@@ -54,15 +54,18 @@ class StepNorm(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Normalize (B, S, T): by the statistics of the batch's real steps in training, by their running mean after."""
         if not self.training or mask is None:
-            return nn.functional.batch_norm(
-                x, self.mean, self.variance, self.weight, self.bias, self.training, self.momentum, self.epsilon
-            )
+            return self._normalize(x, steps=x.shape[0] * x.shape[2])
         real = x.transpose(1, 2)[mask]
-        normalized = nn.functional.batch_norm(
-            real, self.mean, self.variance, self.weight, self.bias, True, self.momentum, self.epsilon
-        )
+        normalized = self._normalize(real, steps=len(real))
         return (
             x.new_zeros(x.shape[0], x.shape[2], x.shape[1]).masked_scatter(mask[..., None], normalized).transpose(1, 2)
+        )
+
+    def _normalize(self, x: Tensor, *, steps: int) -> Tensor:
+        # One step has no variance: a last batch of one short series is normalized as in answering.
+        by_batch = self.training and steps > 1
+        return nn.functional.batch_norm(
+            x, self.mean, self.variance, self.weight, self.bias, by_batch, self.momentum, self.epsilon
         )
 
 

@@ -6,6 +6,7 @@ torch is not imported here, so that a process without it can be tested.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from gatewise.timeseries import TimeSeriesEncoder, TimeSeriesEncoderConfig
 
 Weights = dict[str, np.ndarray]
 EMBEDDING = ("embedding.weight", "ngrams.weight", "pairs.weight")
+# Beside the network: what reads its features, what is added to its logits, and what reads them.
+NOT_THE_NETWORKS = (*EMBEDDING, "wide.weight", "wide.bias", "crf.transitions", "crf.start", "crf.end")
 ALL_POOLINGS = ("max", "last", "attention", "mean")
 CELLS = {
     "lstm": {"cell": "lstm"},
@@ -35,7 +38,19 @@ HEADS: dict[str, dict[str, Any]] = {
     "attention": {"pooling": ("attention",)},
     "all": {"pooling": ALL_POOLINGS},
     "step": {"task": "step"},
+    "stem": {"pooling": ALL_POOLINGS, "stem_stride": 3, "stem_channels": 6},
+    "branch": {"pooling": ("last",), "branch_channels": (6, 4), "branch_kernels": (5, 3)},
+    "stem_branch": {
+        "pooling": ("mean", "last"),
+        "stem_stride": 4,
+        "stem_channels": 5,
+        "branch_channels": (3, 6, 4),
+        "branch_kernels": (9, 1, 3),
+    },
+    "skip": {"task": "step", "skip": True},
+    "chain": {"task": "step", "skip": True, "crf": True},
 }
+PER_STEP = tuple(head for head, fields in HEADS.items() if fields.get("task") == "step")
 TEXTS = (
     "the moon is far away",
     "how far is the moon ?",
@@ -59,12 +74,16 @@ def config_of(kind: str = "series", cell: str = "lstm", head: str = "last", **fi
 def weights_of(config: ModelConfig, seed: int = 0) -> Weights:
     """Random weights by the names and shapes that `gatewise.architecture` writes down."""
     random = np.random.default_rng(seed)
-    return {name: random.normal(scale=0.5, size=shape).astype(np.float32) for name, shape in _shapes(config)}
+    weights = {name: random.normal(scale=0.5, size=shape).astype(np.float32) for name, shape in _shapes(config)}
+    # A variance is above nothing.
+    return {
+        name: 0.5 + array**2 if name.endswith("norm.variance") else array for name, array in weights.items()
+    }
 
 
 def classifier_weights(weights: Weights) -> Weights:
-    """The weights that are not the embedding's."""
-    return {name: array for name, array in weights.items() if name not in EMBEDDING}
+    """The weights of the network alone."""
+    return {name: array for name, array in weights.items() if name not in NOT_THE_NETWORKS}
 
 
 def inputs_of(config: ModelConfig, length: int, seed: int = 0) -> np.ndarray:
@@ -110,6 +129,55 @@ def crc32(data: bytes) -> int:
     return register ^ 0xFFFFFFFF
 
 
+def ngrams_rows(ids: list[int], order: int, buckets: int) -> list[int]:
+    """Distinct rows of the linear branch's table for a text's n-grams, one n-gram after another, in exact integers."""
+    found = set()
+    for size in range(1, order + 1):
+        for start in range(len(ids) - size + 1):
+            value = ids[start] % (2**31 - 1)
+            for place in range(1, size):
+                value = (value * 1_000_003 + ids[start + place] * 8_191 + place + 1) % (2**31 - 1)
+            found.add(value * 40_503 % (2**31 - 1) % buckets)
+    return sorted(found)
+
+
+def linear_scores(config: ModelConfig, weights: Weights, text: TokenIds) -> np.ndarray:
+    """What the linear branch adds to the logits (K,), in float64: its rows' sum over the root of their number."""
+    ids = text.ids if text.cut_from is None else text.cut_from
+    rows = ngrams_rows(ids.tolist(), config.wide_order, config.wide_buckets)
+    total = sum(weights["wide.weight"][row].astype(np.float64) for row in rows)
+    scores: np.ndarray = total / len(rows) ** 0.5 + weights["wide.bias"]
+    return scores
+
+
+def tag_paths(weights: Weights, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every way to tag T steps, (K^T, T), with the score of each as a chain of tags adds it up, in float64."""
+    T, K = logits.shape
+    paths = np.array(list(itertools.product(range(K), repeat=T)))
+    scores = weights["crf.start"].astype(np.float64)[paths[:, 0]] + weights["crf.end"][paths[:, -1]]
+    for t in range(T):
+        scores += logits[t].astype(np.float64)[paths[:, t]]
+        if t:
+            scores += weights["crf.transitions"][paths[:, t - 1], paths[:, t]]
+    return paths, scores
+
+
+def chain_marginals(weights: Weights, logits: np.ndarray) -> np.ndarray:
+    """The probability of each tag at each step (T, K), summed over every way to tag all of them."""
+    paths, scores = tag_paths(weights, logits)
+    shares = np.exp(scores - scores.max())
+    marginals = np.stack([np.bincount(paths[:, t], shares, logits.shape[1]) for t in range(logits.shape[0])])
+    summed: np.ndarray = marginals / shares.sum()
+    return summed
+
+
+def likeliest_tags(weights: Weights, logits: np.ndarray) -> list[int]:
+    """The best of every way to tag the steps."""
+    paths, scores = tag_paths(weights, logits)
+    best: list[int] = paths[scores.argmax()].tolist()
+    return best
+
+
 def expected_logits(config: ModelConfig, weights: Weights, inputs: np.ndarray) -> np.ndarray:
     """The reference's logits of the features of one sequence alone, in float64."""
     double = {name: array.astype(np.float64) for name, array in weights.items()}
@@ -138,12 +206,27 @@ class Made:
         return self.encoder.encode(item).inputs
 
     def logits(self, item: Any) -> np.ndarray:
-        """The reference's logits of a raw item."""
-        return expected_logits(self.config, self.weights, self.features(item))
+        """The reference's logits of a raw item, the linear branch's scores among them."""
+        logits = expected_logits(self.config, self.weights, self.features(item))
+        if not self.config.wide_buckets:
+            return logits
+        assert isinstance(self.encoder, TextEncoder)
+        return logits + linear_scores(self.config, self.weights, self.encoder.encode(item))
+
+    def classes(self, item: Any) -> list[int]:
+        """What the answer names, of a sequence or of each step."""
+        logits = self.logits(item)
+        if self.config.crf:
+            return likeliest_tags(self.weights, logits)
+        named: list[int] = np.atleast_1d(logits.argmax(axis=-1)).tolist()
+        return named
 
     def probabilities(self, item: Any) -> np.ndarray:
-        """The softmax of logits over temperature, written out."""
-        odds = np.exp(self.logits(item) / self.manifest.temperature)
+        """The softmax of logits over temperature, written out; of a chain of tags, of the logarithmic marginals."""
+        logits = self.logits(item)
+        if self.config.crf:
+            logits = np.log(chain_marginals(self.weights, logits))
+        odds = np.exp(logits / self.manifest.temperature)
         probabilities: np.ndarray = odds / odds.sum(axis=-1, keepdims=True)
         return probabilities
 
@@ -152,11 +235,14 @@ def make_text(
     folder: Path, *, level: str = "words", head: str = "all", max_length: int | None = 12, **fields: Any
 ) -> Made:
     """A text artifact; at the level "tokens" its every token gets a label."""
-    per_step = head == "step"
+    per_step = head in PER_STEP
     encoder_config = TextEncoderConfig.model_validate(
         {"level": "tokens" if per_step else level, "max_length": None if per_step else max_length}
     )
     items: list[Any] = [text.split() for text in TEXTS] if per_step else list(TEXTS)
+    if head == "chain":
+        # Of more steps there are too many ways to tag them all.
+        items = [tokens[:9] for tokens in items]
     encoder = TextEncoder.fit(items, encoder_config, min_count=1)
     config = config_of("text", head=head, vocab_size=encoder.vocab_size, **{"bidirectional": True, **fields})
     return _make(folder, config, encoder, items)
@@ -225,6 +311,12 @@ def _shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield "pairs.weight", (config.pair_buckets, config.embedding_dim)
         size = config.embedding_dim
     assert size is not None
+    features = size
+    if config.stem_stride > 1:
+        yield from _block("stem", size, config.stem_channels, 2 * config.stem_stride + 1)
+        size = config.stem_channels
+    for i, (units, kernel) in enumerate(zip(config.branch_channels, config.branch_kernels, strict=True)):
+        yield from _block(f"branch.{i}", config.branch_channels[i - 1] if i else features, units, kernel)
     for layer in range(config.num_layers):
         for direction in directions:
             prefix = f"recurrent.{layer}.{direction}"
@@ -236,10 +328,25 @@ def _shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     if config.task == "sequence":
         if "attention" in config.pooling:
             yield "attention.weight", (1, both)
-        size = both * len(config.pooling)
+        size = both * len(config.pooling) + (config.branch_channels[-1] if config.branch_channels else 0)
+    elif config.skip:
+        size = both + features
     for i, units in enumerate(config.dense_sizes):
         yield f"dense.{i}.weight", (units, size)
         yield f"dense.{i}.bias", (units,)
         size = units
     yield "output.weight", (config.num_classes, size)
     yield "output.bias", (config.num_classes,)
+    if config.wide_buckets:
+        yield "wide.weight", (config.wide_buckets, config.num_classes)
+        yield "wide.bias", (config.num_classes,)
+    if config.crf:
+        yield "crf.transitions", (config.num_classes, config.num_classes)
+        yield "crf.start", (config.num_classes,)
+        yield "crf.end", (config.num_classes,)
+
+
+def _block(name: str, inputs: int, outputs: int, kernel: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{name}.conv.weight", (outputs, inputs, kernel)
+    for part in ("weight", "bias", "mean", "variance"):
+        yield f"{name}.norm.{part}", (outputs,)

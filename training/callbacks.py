@@ -53,7 +53,7 @@ class BestWeights(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Train no further where the run was killed after its patience had ended."""
-        if self.patience and trainer.current_epoch - 1 - self.epoch >= self.patience:
+        if self.weights and self.patience and trainer.current_epoch - 1 - self.epoch >= self.patience:
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -112,8 +112,8 @@ class AveragedWeights(pl.Callback):
         _put(self._own, pl_module)
         self._own = {}
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave the average in the module."""
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the average in the module, also where a checkpoint of the last epoch left nothing to train."""
         _put(self.average, pl_module)
 
     def state_dict(self) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import orjson
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from gatewise.architecture import Cell, ModelConfig
 from gatewise.artifact import jsonable
-from gatewise.errors import InvalidData, InvalidSequence
+from gatewise.errors import InvalidConfig, InvalidData, InvalidSequence
 from gatewise.text import TextEncoder, TextEncoderConfig
 from gatewise.timeseries import TimeSeriesEncoder
 from training.augmentation import SeriesAugmentation
@@ -91,13 +92,20 @@ def make_augmentation(encoder: Encoder, config: TrainingConfig) -> SeriesAugment
 
 
 def model_config(config: TrainingConfig, encoder: Encoder, cell: Cell, num_classes: int, data: Dataset) -> ModelConfig:
-    """The network of a configuration, for what the encoder gives and the labels ask."""
+    """The network of a configuration, for what the encoder gives and the labels ask.
+
+    Raises:
+        InvalidConfig: parts were asked for that do not go together, or not with this task.
+    """
     shared = config.model_dump(include=ModelConfig.model_fields.keys() & TrainingConfig.model_fields.keys())
     if isinstance(encoder, TextEncoder):
         shared["vocab_size"] = encoder.vocab_size
     else:
         shared |= {"vocab_size": None, "embedding_dim": None, "input_size": encoder.config.input_size}
-    return ModelConfig(**shared, kind=data.kind, task=data.task, cell=cell, num_classes=num_classes)
+    try:
+        return ModelConfig(**shared, kind=data.kind, task=data.task, cell=cell, num_classes=num_classes)
+    except ValidationError as error:
+        raise InvalidConfig(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
 
 
 def encode(data: Dataset, encoder: Encoder, labels: tuple[str, ...], forms: Forms | None) -> EncodedDataset:

@@ -97,11 +97,11 @@ def test_nothing_but_the_other_entry_point_imports_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("libraries", "homes"),
     [
-        (("torch",), ("gatewise/model.py", "gatewise/torch_engine.py", "training/")),
+        (("torch",), ("gatewise/model.py", "gatewise/convolution.py", "gatewise/torch_engine.py", "training/")),
         (("pytorch_lightning", "lightning", "torchmetrics", "tensorboard"), ("training/",)),
         (("bentoml", "_bentoml_sdk", "_bentoml_impl"), ("gatewise/store.py", "service/")),
         (("onnxruntime",), ("gatewise/engines.py", "training/")),
-        (("onnx", "h5py", "pyarrow", "aeon", "babel"), ("training/",)),
+        (("onnx", "h5py", "pyarrow", "aeon", "babel", "scipy", "sklearn"), ("training/",)),
         (("starlette", "prometheus_client", "pydantic_settings"), ("service/",)),
         (("pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"), ()),
     ],
@@ -140,7 +140,7 @@ def test_the_modules_of_a_package_import_each_other_without_a_cycle(package: str
     [
         ("gatewise", ("torch", "bentoml", "onnxruntime")),
         ("gatewise.store", ("torch", "bentoml", "onnxruntime")),
-        ("gatewise.predictor", ("torch", "bentoml", "pytorch_lightning")),
+        ("gatewise.predictor", ("torch", "bentoml", "pytorch_lightning", "scipy", "sklearn")),
         ("service.app", ("torch", "pytorch_lightning", "training", "sklearn", "pandas")),
         ("training.readers", ("torch", "pytorch_lightning", "bentoml")),
     ],

@@ -47,9 +47,36 @@ def series_artifact(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make_series(tmp_path_factory.mktemp("series") / "artifact")
 
 
-@pytest.fixture(params=["text", "hashed", "step", "series"])
+@pytest.fixture(scope="session")
+def convolved_artifact(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A series model with a stem that makes one step of three, and a convolutional branch."""
+    return make_series(
+        tmp_path_factory.mktemp("convolved") / "artifact",
+        stem_stride=3,
+        stem_channels=6,
+        branch_channels=(6, 4),
+        branch_kernels=(5, 3),
+        bidirectional=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def chain_artifact(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A tagger whose head reads the tokens too, with a chain over its tags."""
+    return make_text(tmp_path_factory.mktemp("chain") / "artifact", head="chain", ngram_buckets=40)
+
+
+@pytest.fixture(scope="session")
+def wide_artifact(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A text model with a linear branch over n-grams of up to three words; it keeps four words of a text."""
+    return make_text(
+        tmp_path_factory.mktemp("wide") / "artifact", max_length=4, pair_buckets=23, wide_buckets=61, wide_order=3
+    )
+
+
+@pytest.fixture(params=["text", "hashed", "step", "series", "convolved", "chain", "wide"])
 def made(request: pytest.FixtureRequest) -> Made:
-    """Each of the four in turn."""
+    """Each of them in turn."""
     artifact: Made = request.getfixturevalue(f"{request.param}_artifact")
     return artifact
 

@@ -25,6 +25,10 @@ def test_the_default_is_the_documented_architecture() -> None:
         ({"head": "last", "bidirectional": True}, 8, 8),
         ({"head": "all", "bidirectional": True}, 8, 32),
         ({"head": "step", "bidirectional": True, "pooling": ("mean", "max")}, 8, 8),
+        ({"head": "stem", "bidirectional": True}, 8, 32),
+        ({"head": "branch", "bidirectional": True}, 8, 8 + 4),
+        ({"head": "skip", "bidirectional": True, "input_size": 7}, 8, 8 + 7),
+        ({"kind": "text", "head": "chain"}, 4, 4 + 3),
     ],
 )
 def test_sizes_follow_from_directions_and_poolings(fields: dict[str, Any], recurrent: int, pooled: int) -> None:
@@ -35,6 +39,14 @@ def test_sizes_follow_from_directions_and_poolings(fields: dict[str, Any], recur
 def test_the_first_layer_reads_the_embedding_of_a_text_and_the_channels_of_a_series() -> None:
     assert config_of("text").feature_size == 3
     assert config_of("series", input_size=7).feature_size == 7
+    assert config_of("text").recurrent_input_size == 3
+    assert config_of("series", input_size=7).recurrent_input_size == 7
+
+
+def test_the_first_layer_reads_the_channels_of_a_stem_where_there_is_one() -> None:
+    config = config_of("series", head="stem", input_size=7)
+    assert (config.feature_size, config.recurrent_input_size) == (7, 6)
+    assert config_of("series", input_size=7, stem_stride=1, stem_channels=9).recurrent_input_size == 7
 
 
 @pytest.mark.parametrize(
@@ -50,6 +62,22 @@ def test_the_first_layer_reads_the_embedding_of_a_text_and_the_channels_of_a_ser
         ({"num_layers": 9}, "num_layers"),
         ({"recurrent_dropout": 1.0}, "recurrent_dropout"),
         ({"hidden_sizes": 5}, "hidden_sizes"),
+        ({"wide_buckets": 8, "wide_order": 2}, "wide_buckets are for text"),
+        ({"kind": "text", "vocab_size": 9, "embedding_dim": 3, "wide_buckets": 8}, "go together"),
+        ({"kind": "text", "vocab_size": 9, "embedding_dim": 3, "wide_order": 2}, "go together"),
+        ({"task": "step", "stem_stride": 2}, "are for one label a sequence"),
+        ({"task": "step", "branch_channels": (4,), "branch_kernels": (3,)}, "are for one label a sequence"),
+        (
+            {"kind": "text", "vocab_size": 9, "embedding_dim": 3, "task": "step", "wide_buckets": 8, "wide_order": 2},
+            "are for one label a sequence",
+        ),
+        ({"skip": True}, "skip and crf are for a label for each step"),
+        ({"crf": True}, "skip and crf are for a label for each step"),
+        ({"branch_channels": (4, 4), "branch_kernels": (3,)}, "a number for each convolution"),
+        ({"branch_kernels": (3,)}, "a number for each convolution"),
+        ({"branch_channels": (4,), "branch_kernels": (2,)}, "must be odd"),
+        ({"branch_channels": (4,), "branch_kernels": (-1,)}, "must be odd"),
+        ({"stem_stride": 0}, "stem_stride"),
     ],
 )
 def test_a_shape_that_cannot_be_is_refused_by_its_field(fields: dict[str, Any], message: str) -> None:

@@ -19,7 +19,7 @@ from training.onnx_graph import build
 
 CONFIGS = [
     config_of(kind, cell, head, num_layers=2, bidirectional=True)
-    for kind, head in (("text", "all"), ("series", "step"))
+    for kind, head in (("text", "all"), ("series", "step"), ("series", "stem_branch"), ("text", "skip"))
     for cell in CELLS
 ]
 PAIRS: list[tuple[Engine, Engine]] = [

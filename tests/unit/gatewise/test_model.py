@@ -14,6 +14,7 @@ from gatewise.model import LockedDropout, SequenceClassifier
 from tests.artifacts import (
     CELLS,
     HEADS,
+    PER_STEP,
     Weights,
     classifier_weights,
     config_of,
@@ -79,6 +80,10 @@ PROPERTY_MODELS = [
         config_of("text", "gru_reset_before", "step", bidirectional=True),
         config_of("series", "gru", "all", bidirectional=True),
         config_of("series", "lstm", "step", num_layers=2),
+        config_of("series", "lstm", "stem_branch", bidirectional=True),
+        config_of("text", "gru", "branch", bidirectional=True),
+        config_of("series", "gru", "stem", bidirectional=True, stem_stride=7),
+        config_of("text", "lstm", "skip", bidirectional=True),
     )
 ]
 
@@ -116,7 +121,7 @@ def test_what_stands_in_the_padding_reaches_neither_logits_nor_gradients(head: s
     inputs = torch.from_numpy(np.where(batch.mask[..., None], batch.inputs, np.float32(1e6))).requires_grad_()
     logits = model(inputs, lengths)
     clean = model(torch.from_numpy(batch.inputs), lengths)
-    real = torch.from_numpy(batch.mask) if head == "step" else slice(None)
+    real = torch.from_numpy(batch.mask) if head in PER_STEP else slice(None)
     np.testing.assert_allclose(logits[real].detach(), clean[real].detach(), rtol=0, atol=2e-6)
     logits[real].sum().backward()
     assert inputs.grad is not None

@@ -18,7 +18,7 @@ def test_settings_come_back_typed_and_nothing_else_with_them() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"hiden_size": 8}, r"^here: hiden_size: no such setting; there are: batch_size, .*hidden_size"),
+        ({"hiden_size": 8}, r"^here: hiden_size: no such setting; there are: averaging, batch_size, .*hidden_size"),
         ({"epochs": 0}, r"^here: epochs: .*greater than or equal to 1, got 0"),
         ({"epochs": "many"}, r"^here: epochs: .*valid integer.*got 'many'"),
         ({"cells": ["rnn"]}, r"^here: cells\.0: .*'lstm' or 'gru', got 'rnn'"),
@@ -31,12 +31,25 @@ def test_settings_come_back_typed_and_nothing_else_with_them() -> None:
         ({"learning_rate": float("inf")}, r"^here: learning_rate: .*finite"),
         ({"update_gate_bias": float("nan")}, r"^here: update_gate_bias: .*finite"),
         ({"seed": -1}, r"^here: seed: "),
+        ({"stem_stride": 0}, r"^here: stem_stride: .*greater than or equal to 1"),
+        ({"branch_channels": [8, 0]}, r"^here: branch_channels\.1: .*greater than or equal to 1"),
+        ({"branch_kernels": [0]}, r"^here: branch_kernels\.0: .*greater than or equal to 1"),
+        ({"wide": "maybe"}, r"^here: wide: .*'auto', 'on' or 'off', got 'maybe'"),
+        ({"time_warp": 0.6}, r"^here: time_warp: .*less than or equal to 0.5"),
+        ({"scaling": -0.1}, r"^here: scaling: .*greater than or equal to 0"),
+        ({"channel_mixing": 1.1}, r"^here: channel_mixing: .*less than or equal to 1"),
+        ({"averaging": 1.0}, r"^here: averaging: .*less than 1"),
     ],
 )
 def test_a_setting_that_does_not_fit_is_refused_by_its_name(settings: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidConfig, match=message) as error:
         check_settings(settings, "here")
     assert "\n" not in error.value.message
+
+
+def test_one_convolution_is_a_list_of_one() -> None:
+    settings = check_settings({"branch_channels": 32, "branch_kernels": 5}, "here")
+    assert settings == {"branch_channels": (32,), "branch_kernels": (5,)}
 
 
 def test_a_toml_file_holds_the_same_names(tmp_path: Path) -> None:

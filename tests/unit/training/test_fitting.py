@@ -16,6 +16,7 @@ import torch
 from gatewise.architecture import ModelConfig
 from gatewise.errors import InvalidConfig
 from gatewise.text import TextEncoder, TextEncoderConfig
+from tests.unit.training.small_runs import CPU, LABELS, TRAIN, VALID, figures, same_weights, trained
 from training import fitting
 from training.callbacks import BestWeights, CheckpointFile
 from training.config import TrainingConfig
@@ -24,56 +25,11 @@ from training.fitting import Candidate, Devices, class_weights, fit
 from training.module import ClassifierModule
 from training.preparing import make_forms
 
-LABELS = ("down", "up")
-CPU = Devices(accelerator="cpu", devices="1")
+CONVOLVED = {"stem_stride": 2, "stem_channels": 3, "branch_channels": (4,), "branch_kernels": (3,)}
 
 
 class Cut(BaseException):
     """The end of a process, without its end."""
-
-
-def rows(count: int, seed: int) -> EncodedDataset:
-    """Series that rise or fall, in noise that hides it now and then."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 2, size=count)
-    items = [
-        (np.outer(np.arange(n), [0.2 * (2 * label - 1), 0]) + rng.normal(size=(n, 2))).astype(np.float32)
-        for n, label in zip(rng.integers(3, 9, size=count), labels, strict=True)
-    ]
-    return EncodedDataset(items, labels.tolist())
-
-
-TRAIN, VALID = rows(40, 0), rows(30, 1)
-
-
-def trained(
-    folder: Path, *, resume: bool = False, cell: Any = "gru", say: Any = None, max_seconds: Any = None, **settings: Any
-) -> Candidate:
-    settings = {
-        "epochs": 4,
-        "batch_size": 8,
-        "learning_rate": 0.01,
-        "dense_dropout": 0.2,
-        "input_noise": 0.1,
-    } | settings
-    config = TrainingConfig(hidden_size=4, dense_sizes=(4,), **settings)
-    model = ModelConfig(
-        kind="series", cell=cell, input_size=2, hidden_size=4, dense_sizes=(4,), num_classes=2, dense_dropout=0.2
-    )
-    quiet: Callable[[str], None] = say or (lambda line: None)
-    return fit(
-        model,
-        config,
-        TRAIN,
-        VALID,
-        LABELS,
-        None,
-        folder,
-        say=quiet,
-        resume=resume,
-        devices=CPU,
-        max_seconds=max_seconds,
-    )
 
 
 def trained_on_text(folder: Path, *, resume: bool = False, say: Any = None, **settings: Any) -> Candidate:
@@ -101,16 +57,6 @@ def trained_on_text(folder: Path, *, resume: bool = False, say: Any = None, **se
     return fit(model, config, train, valid, LABELS, forms, folder, say=quiet, resume=resume, devices=CPU)
 
 
-def same_weights(one: Candidate, other: Candidate) -> bool:
-    return one.weights.keys() == other.weights.keys() and all(
-        np.array_equal(one.weights[name], other.weights[name]) for name in one.weights
-    )
-
-
-def figures(candidate: Candidate) -> list[dict[str, float]]:
-    return [{name: value for name, value in epoch.items() if name != "seconds"} for epoch in candidate.epochs]
-
-
 def test_the_loss_falls_and_every_epoch_is_recorded(tmp_path: Path) -> None:
     lines: list[str] = []
     candidate = trained(tmp_path, epochs=8, say=lines.append)
@@ -131,7 +77,18 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: 
     assert not same_weights(first, other)
 
 
-@pytest.mark.parametrize("setting", [{"schedule": "one_cycle", "optimizer": "adamw"}, {"select": "best"}])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"schedule": "one_cycle", "optimizer": "adamw"},
+        {"select": "best"},
+        {"averaging": 0.9, "network": CONVOLVED},
+        {"averaging": 0.9, "network": CONVOLVED, "select": "best"},
+        {"averaging": 0.9, "network": CONVOLVED, "valid": None, "patience": 2},
+        {"time_warp": 0.2, "scaling": 0.1, "channel_mixing": 0.1},
+    ],
+    ids=["one_cycle", "best", "averaged", "averaged_best", "without_validation", "augmented"],
+)
 @pytest.mark.parametrize("moment", ["in an epoch", "before the checkpoint", "after an epoch", "before the record"])
 def test_a_run_that_was_cut_off_ends_as_one_that_was_not(
     tmp_path: Path, moment: str, setting: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -245,6 +202,22 @@ def test_a_finished_candidate_is_taken_as_it_is(tmp_path: Path) -> None:
     assert len(lines) == 1
     assert "was finished before" in lines[0]
     assert not list(tmp_path.glob("*.ckpt*"))
+
+
+def test_without_validation_the_last_epochs_weights_are_kept_whatever_the_settings_select(tmp_path: Path) -> None:
+    lines: list[str] = []
+    without = trained(tmp_path / "without", valid=None, select="best", patience=1, learning_rate=0.3, say=lines.append)
+    assert (without.best_epoch, without.stopped_by) == (4, "epochs")
+    assert same_weights(without, trained(tmp_path / "with", learning_rate=0.3))
+    assert [epoch.keys() for epoch in without.epochs] == [{"epoch", "seconds", "train_loss"}] * 4
+    assert [line.split("  ")[1] for line in lines] == [f"gru epoch {epoch}/4" for epoch in range(1, 5)]
+
+
+def test_a_time_that_is_up_keeps_the_last_weights_where_nothing_was_measured(tmp_path: Path) -> None:
+    candidate = trained(tmp_path, epochs=100_000, max_seconds=0.3, valid=None)
+    assert candidate.stopped_by == "max_time"
+    assert candidate.best_epoch == len(candidate.epochs)
+    assert all(np.isfinite(array).all() for array in candidate.weights.values())
 
 
 def test_the_best_epochs_weights_are_kept_where_the_settings_say_so(tmp_path: Path) -> None:

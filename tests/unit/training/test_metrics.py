@@ -22,7 +22,7 @@ def drawn(seed: int, rows: int = 200) -> tuple[list[str], np.ndarray]:
 def test_the_figures_are_those_of_scikit_learn(seed: int) -> None:
     truth, probabilities = drawn(seed)
     answers = [LABELS[k] for k in probabilities.argmax(axis=1)]
-    figures = classification(truth, probabilities, LABELS)
+    figures = classification(truth, answers, probabilities, LABELS)
     assert figures == pytest.approx(
         {
             "accuracy": accuracy_score(truth, answers),
@@ -39,7 +39,7 @@ def test_a_label_unseen_in_training_is_wrong_and_has_the_smallest_probability() 
     answers = [LABELS[k] for k in probabilities.argmax(axis=1)]
     # scikit-learn's way to say that the model gives these classes no probability: columns of zeros.
     widened = np.column_stack([probabilities, np.zeros((len(truth), 2))])
-    figures = classification(truth, probabilities, LABELS)
+    figures = classification(truth, answers, probabilities, LABELS)
     assert figures == pytest.approx(
         {
             "accuracy": accuracy_score(truth, answers),
@@ -50,8 +50,17 @@ def test_a_label_unseen_in_training_is_wrong_and_has_the_smallest_probability() 
     )
 
 
+def test_answers_count_as_they_are_given_though_others_be_likelier() -> None:
+    truth, probabilities = drawn(3)
+    answers = [str(label) for label in np.random.default_rng(0).choice(LABELS, size=len(truth))]
+    figures = classification(truth, answers, probabilities, LABELS)
+    assert figures["accuracy"] == pytest.approx(accuracy_score(truth, answers))
+    assert figures["macro_f1"] == pytest.approx(f1_score(truth, answers, average="macro", zero_division=0))
+    assert figures["log_loss"] == pytest.approx(log_loss(truth, probabilities, labels=list(LABELS)))
+
+
 def test_a_certain_and_wrong_answer_has_a_finite_loss() -> None:
-    figures = classification(["a"], np.array([[0.0, 1.0]]), ["a", "b"])
+    figures = classification(["a"], ["b"], np.array([[0.0, 1.0]]), ["a", "b"])
     assert figures == {"accuracy": 0.0, "macro_f1": 0.0, "log_loss": pytest.approx(-np.log(np.finfo(float).eps))}
 
 

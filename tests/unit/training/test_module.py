@@ -12,6 +12,9 @@ from scipy.special import log_softmax
 from gatewise.architecture import ModelConfig
 from gatewise.errors import InvalidConfig
 from gatewise.text import UNKNOWN_ID
+from gatewise.timeseries import TimeSeriesEncoderConfig
+from tests.artifacts import chain_marginals, likeliest_tags
+from training.augmentation import SeriesAugmentation
 from training.config import TrainingConfig
 from training.data import IGNORED
 from training.embedding import Forms
@@ -19,20 +22,29 @@ from training.metrics import classification, span_f1
 from training.module import ClassifierModule
 
 LABELS = ("a", "b", "c")
+READINGS = TimeSeriesEncoderConfig(channels=("x", "y"), mean=(0.0, 0.0), scale=(1.0, 1.0))
 
 
 def module_of(
-    kind: str = "series", task: str = "sequence", *, weights: Any = None, model: Any = None, **settings: Any
+    kind: str = "series",
+    task: str = "sequence",
+    *,
+    weights: Any = None,
+    model: Any = None,
+    labels: tuple[str, ...] = LABELS,
+    **settings: Any,
 ) -> ClassifierModule:
     inputs = {"vocab_size": 50, "embedding_dim": 4} if kind == "text" else {"input_size": 2}
     shape = {"hidden_size": 5, "num_classes": len(LABELS), **inputs, **(model or {})}
     forms = Forms(["[PAD]", "[UNK]", *map(str, range(2, 50))], shape.get("ngram_buckets", 0))
+    config = TrainingConfig(**settings)
     torch.manual_seed(0)
     return ClassifierModule(
         ModelConfig.model_validate({"kind": kind, "task": task, **shape}),
-        TrainingConfig(**settings),
-        labels=LABELS,
+        config,
+        labels=labels,
         forms=forms if kind == "text" else None,
+        augmentation=SeriesAugmentation(config, READINGS) if kind == "series" else None,
         class_weights=None if weights is None else torch.tensor(weights),
         total_steps=40,
     )
@@ -140,7 +152,8 @@ def test_validation_figures_are_those_of_all_known_steps(monkeypatch: pytest.Mon
             known = batch[2] != IGNORED
             probabilities.append(module.model(batch[0], batch[1])[known].double().softmax(dim=1).numpy())
             truth += [LABELS[k] for k in batch[2][known]]
-    expected = classification(truth, np.concatenate(probabilities), LABELS)
+    rows = np.concatenate(probabilities)
+    expected = classification(truth, [LABELS[k] for k in rows.argmax(axis=1)], rows, LABELS)
     logged = validated(module, monkeypatch)
     assert {name: logged[f"valid_{name}"] for name in expected} == pytest.approx(expected)
     assert module.valid_rank == pytest.approx((expected["accuracy"], -expected["log_loss"]))
@@ -163,13 +176,65 @@ def test_validation_by_spans_takes_each_row_for_itself(monkeypatch: pytest.Monke
 def test_the_train_loss_of_an_epoch_is_the_mean_of_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     module = module_of()
     losses = [module.training_step(batch_of(module, seed=seed), seed).item() for seed in range(3)]
-    for _ in range(2):
-        validate(module)
-    assert validated(module, monkeypatch)["train_loss"] == pytest.approx(np.mean(losses), rel=1e-6)
+    validate(module)
+    assert "train_loss" not in validated(module, monkeypatch)
+    assert module.take_train_loss().item() == pytest.approx(np.mean(losses), rel=1e-6)
     # The next epoch begins at nothing.
     last = module.training_step(batch_of(module, seed=9), 0).item()
-    validate(module)
-    assert validated(module, monkeypatch)["train_loss"] == pytest.approx(last, rel=1e-6)
+    assert module.take_train_loss().item() == pytest.approx(last, rel=1e-6)
+
+
+TAGS = ("B-x", "I-x", "O")
+
+
+def chain_module(**settings: Any) -> ClassifierModule:
+    """A tagger whose chain has moved from where it began."""
+    module = module_of(task="step", model={"crf": True, "skip": True}, labels=TAGS, **settings)
+    assert module.model.chain is not None
+    with torch.no_grad():
+        for parameter in module.model.chain.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    return module
+
+
+def test_a_chain_is_trained_by_the_likelihood_of_whole_rows_of_tags() -> None:
+    module = chain_module(label_smoothing=0.2)
+    inputs, lengths, labels = batch_of(module)
+    labels[0, 3] = 1
+    logits = module.model(inputs, lengths)
+    assert module.model.chain is not None
+    expected = module.model.chain(logits, labels).item()
+    loss = module.training_step((inputs, lengths, labels), 0)
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    loss.backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in module.model.chain.parameters())
+
+
+def test_a_chain_is_validated_by_its_best_tags_together_and_its_marginals(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = chain_module(monitor="span_f1").eval()
+    inputs, lengths, labels = batch_of(module)
+    weights = module.model.weights()
+    with torch.no_grad():
+        module.validation_step((inputs, lengths, labels), 0)
+        logits = [row[:n] for row, n in zip(module.model(inputs, lengths).numpy(), lengths, strict=True)]
+    tags = [likeliest_tags(weights, row) for row in logits]
+    known = [row[:n] != IGNORED for row, n in zip(labels.numpy(), lengths, strict=True)]
+    truth = [[TAGS[k] if k != IGNORED else "O" for k in row[:n]] for row, n in zip(labels.tolist(), lengths, strict=True)]
+    answers = [[TAGS[k] for k in row] for row in tags]
+    flat, ours = (
+        [tag for row, mask in zip(rows, known, strict=True) for tag, real in zip(row, mask, strict=True) if real]
+        for rows in (truth, answers)
+    )
+    marginals = np.concatenate([chain_marginals(weights, row)[mask] for row, mask in zip(logits, known, strict=True)])
+    expected = classification(flat, ours, marginals, TAGS) | {"span_f1": span_f1(truth, answers)}
+    logged = validated(module, monkeypatch)
+    assert {name: logged[f"valid_{name}"] for name in expected} == pytest.approx(expected, rel=1e-5)
+    assert module.valid_rank == pytest.approx((expected["span_f1"], -expected["log_loss"]), rel=1e-5)
+
+
+def test_a_chain_goes_with_the_weights_that_serve() -> None:
+    assert {"crf.transitions", "crf.start", "crf.end"} <= chain_module().model.weights().keys()
+    assert not [name for name in module_of(task="step").model.weights() if name.startswith("crf")]
 
 
 def test_a_training_that_diverges_says_which_setting_to_change(monkeypatch: pytest.MonkeyPatch) -> None:

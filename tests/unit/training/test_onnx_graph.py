@@ -10,7 +10,16 @@ import torch
 from gatewise.batch import collate
 from gatewise.engines import OnnxEngine
 from gatewise.torch_engine import TorchEngine
-from tests.artifacts import CELLS, HEADS, classifier_weights, config_of, expected_logits, inputs_of, weights_of
+from tests.artifacts import (
+    CELLS,
+    HEADS,
+    PER_STEP,
+    classifier_weights,
+    config_of,
+    expected_logits,
+    inputs_of,
+    weights_of,
+)
 from training.onnx_graph import build
 
 LENGTHS = (17, 1, 200, 3, 64, 2)
@@ -22,7 +31,7 @@ def _one_thread() -> None:
 
 
 @pytest.mark.parametrize("kind", ["text", "series"])
-@pytest.mark.parametrize("head", ["last", "all", "step"])
+@pytest.mark.parametrize("head", ["last", "all", "step", "stem_branch", "skip"])
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
@@ -34,7 +43,7 @@ def test_the_graph_answers_as_torch_does(kind: str, head: str, num_layers: int, 
     batch = collate(sequences)
     together, theirs = graph.run(batch), network.run(batch)
     for i, (sequence, length) in enumerate(zip(sequences, LENGTHS, strict=True)):
-        real = slice(length) if head == "step" else slice(None)
+        real = slice(length) if head in PER_STEP else slice(None)
         alone = graph.run(collate([sequence]))[0]
         np.testing.assert_allclose(together[i][real], theirs[i][real], rtol=0, atol=1e-5)
         np.testing.assert_allclose(alone, theirs[i][real], rtol=0, atol=1e-5)
@@ -49,7 +58,7 @@ def test_the_graph_answers_as_the_reference_computes(kind: str, head: str, cell:
     sequences = [inputs_of(config, length, seed=1) for length in LENGTHS]
     logits = OnnxEngine(build(config, weights)).run(collate(sequences))
     for row, sequence in zip(logits, sequences, strict=True):
-        real = row[: len(sequence)] if head == "step" else row
+        real = row[: len(sequence)] if head in PER_STEP else row
         np.testing.assert_allclose(real, expected_logits(config, weights, sequence), rtol=0, atol=1e-5)
 
 
@@ -62,7 +71,7 @@ def test_padding_past_the_longest_sequence_changes_nothing(cell: str, head: str)
     padded = type(batch)(np.pad(batch.inputs, [(0, 0), (0, 29), (0, 0)]), batch.lengths)
     ours, wide = graph.run(batch), graph.run(padded)
     for i, length in enumerate(batch.lengths):
-        real = slice(length) if head == "step" else slice(None)
+        real = slice(length) if head in PER_STEP else slice(None)
         np.testing.assert_allclose(wide[i][real], ours[i][real], rtol=0, atol=1e-6)
 
 
@@ -75,7 +84,7 @@ def test_dense_layers_may_be_none_or_several(dense_sizes: tuple[int, ...]) -> No
 
 
 @pytest.mark.parametrize("kind", ["text", "series"])
-@pytest.mark.parametrize("head", ["all", "step"])
+@pytest.mark.parametrize("head", ["all", "step", "stem_branch", "skip"])
 def test_the_graph_is_valid_onnx_and_states_its_shapes(kind: str, head: str) -> None:
     config = config_of(kind, head=head)
     weights = weights_of(config)
@@ -91,7 +100,7 @@ def test_the_graph_is_valid_onnx_and_states_its_shapes(kind: str, head: str) -> 
     assert shapes == {
         "inputs": ["B", "T", 3],
         "lengths": ["B"],
-        "logits": ["B", "T", 3] if head == "step" else ["B", 3],
+        "logits": ["B", "T", 3] if head in PER_STEP else ["B", 3],
     }
     assert [opset.version for opset in model.opset_import] == [17]
 

@@ -64,6 +64,11 @@ def step_packer(labels_of: Callable[[int], Any]) -> tuple[Packer, ModelConfig]:
     )
 
 
+def packed(packer: Packer, folder: Path, config: ModelConfig, weights: Weights, *others: Any) -> Path:
+    packer.pack(folder, config, weights, *others)
+    return folder
+
+
 def references(packer: Packer, config: ModelConfig, weights: Weights) -> list[np.ndarray]:
     encoder, items = packer.encoder, packer.valid.items
     if isinstance(encoder, TextEncoder):
@@ -91,7 +96,7 @@ def best_temperature(logits: list[np.ndarray], labels: list[Any]) -> float:
 def test_a_packed_series_model_answers_as_the_reference_computes(engine: EngineName, tmp_path: Path) -> None:
     packer, config = series_packer()
     weights = weights_of(config)
-    predictor = Predictor.load(packer.pack(tmp_path / "artifact", config, weights), engine=engine)
+    predictor = Predictor.load(packed(packer, tmp_path / "artifact", config, weights), engine=engine)
     expected = references(packer, config, weights)
     for result, logits in zip(predictor.run_each(packer.valid.items), expected, strict=True):
         assert not isinstance(result, InvalidSequence)
@@ -108,7 +113,7 @@ def test_a_packed_series_model_answers_as_the_reference_computes(engine: EngineN
 def test_golden_items_run_from_the_shortest_to_the_longest_with_the_networks_logits(tmp_path: Path) -> None:
     packer, config = series_packer()
     weights = weights_of(config)
-    golden = Artifact(packer.pack(tmp_path / "artifact", config, weights)).golden()
+    golden = Artifact(packed(packer, tmp_path / "artifact", config, weights)).golden()
     lengths = [len(pair.item) for pair in golden]
     assert lengths == sorted(lengths)
     assert (len(golden), lengths[0], lengths[-1]) == (8, 1, 40)
@@ -122,7 +127,7 @@ def test_golden_items_run_from_the_shortest_to_the_longest_with_the_networks_log
 def test_few_rows_are_all_golden_and_once(rows: int, tmp_path: Path) -> None:
     packer, config = series_packer(150)
     packer = packer_of(packer.valid.take(range(10, 10 + rows)), packer.encoder, [0] * rows)
-    golden = Artifact(packer.pack(tmp_path / "artifact", config, weights_of(config))).golden()
+    golden = Artifact(packed(packer, tmp_path / "artifact", config, weights_of(config))).golden()
     assert len(golden) == rows
 
 
@@ -130,7 +135,7 @@ def test_few_rows_are_all_golden_and_once(rows: int, tmp_path: Path) -> None:
 def test_a_packed_tagger_answers_every_step_and_leaves_unknown_labels_out(engine: EngineName, tmp_path: Path) -> None:
     packer, config = step_packer(lambda step: IGNORED if step % 3 == 0 else step % 2)
     weights = weights_of(config)
-    predictor = Predictor.load(packer.pack(tmp_path / "artifact", config, weights), engine=engine)
+    predictor = Predictor.load(packed(packer, tmp_path / "artifact", config, weights), engine=engine)
     expected = references(packer, config, weights)
     for result, logits in zip(predictor.run_each(packer.valid.items), expected, strict=True):
         assert not isinstance(result, InvalidSequence)
@@ -143,7 +148,7 @@ def trained_network(config: ModelConfig, forms: Forms, rows: list[np.ndarray]) -
     """A few steps on random labels, which move every part of the network, with all that only training does."""
     random = np.random.default_rng(0)
     torch.manual_seed(0)
-    network = Network(config, forms, word_dropout=0.2).train()
+    network = Network(config, LABELS, forms, word_dropout=0.2).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
     for _ in range(8):
         labels = [np.array(random.integers(0, 3, size=len(row) if config.task == "step" else None)) for row in rows]
@@ -189,7 +194,7 @@ def test_a_packed_text_model_answers_as_the_trained_network(level: Any, tables: 
     data = Dataset("text", task, items, None, None, None, "texts.csv", np.arange(len(items)))
     truth = [np.zeros(len(row), dtype=np.int64) if task == "step" else 0 for row in rows]
     packer = packer_of(data.take(range(20)), encoder, truth[:20])
-    folder = packer.pack(tmp_path / "artifact", config, weights)
+    folder = packed(packer, tmp_path / "artifact", config, weights)
     engines: list[EngineName] = ["onnx", "torch"]
     for engine in engines:
         answers = Predictor.load(folder, engine=engine).run_each(items)
@@ -202,7 +207,7 @@ def test_a_packed_text_model_answers_as_the_trained_network(level: Any, tables: 
 
 def test_without_a_single_known_label_the_temperature_is_one(tmp_path: Path) -> None:
     packer, config = step_packer(lambda step: IGNORED)
-    assert Artifact(packer.pack(tmp_path / "artifact", config, weights_of(config))).manifest.temperature == 1
+    assert Artifact(packed(packer, tmp_path / "artifact", config, weights_of(config))).manifest.temperature == 1
 
 
 def test_packing_again_takes_the_place_of_what_a_killed_job_left(tmp_path: Path) -> None:
@@ -210,17 +215,17 @@ def test_packing_again_takes_the_place_of_what_a_killed_job_left(tmp_path: Path)
     folder = tmp_path / "artifact"
     folder.mkdir()
     (folder / "half").write_text("written")
-    first = Artifact(packer.pack(folder, config, weights_of(config))).manifest
+    first = Artifact(packed(packer, folder, config, weights_of(config))).manifest
     assert not (folder / "half").exists()
-    assert Artifact(packer.pack(folder, config, weights_of(config))).manifest == first
-    assert Artifact(packer.pack(folder, config, weights_of(config, seed=1))).manifest.digest != first.digest
+    assert Artifact(packed(packer, folder, config, weights_of(config))).manifest == first
+    assert Artifact(packed(packer, folder, config, weights_of(config, seed=1))).manifest.digest != first.digest
 
 
 def test_packing_leaves_the_weights_as_they_were(tmp_path: Path) -> None:
     packer, config = series_packer(20)
     weights = weights_of(config)
     before = {name: array.copy() for name, array in weights.items()}
-    loaded = Artifact(packer.pack(tmp_path / "artifact", config, weights)).weights()
+    loaded = Artifact(packed(packer, tmp_path / "artifact", config, weights)).weights()
     for name, array in before.items():
         np.testing.assert_array_equal(weights[name], array)
         assert loaded[name].tobytes() == array.tobytes()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gatewise.errors import InvalidData
+from gatewise.errors import InvalidConfig, InvalidData
 from gatewise.text import UNKNOWN_ID, TextEncoder
 from gatewise.timeseries import TimeSeriesEncoder
 from training.config import TrainingConfig
@@ -200,3 +200,26 @@ def test_a_fingerprint_knows_every_reading() -> None:
     changed[1][2, 1] = np.nextafter(changed[1][2, 1], np.float32(9))
     assert mark(items) == mark([item.copy() for item in items])
     assert mark(items) != mark(changed)
+
+
+PARTS = "stem_stride, branch_channels and wide_buckets are for one label a sequence"
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "message"),
+    [
+        ("sequence", {"skip": True}, "skip and crf are for a label for each step"),
+        ("sequence", {"crf": True}, "skip and crf are for a label for each step"),
+        ("step", {"stem_stride": 2}, PARTS),
+        ("step", {"branch_channels": (4,), "branch_kernels": (3,)}, PARTS),
+        ("sequence", {"branch_channels": (4, 4), "branch_kernels": (3,)}, "need a number for each convolution"),
+        ("sequence", {"branch_channels": (4,), "branch_kernels": (4,)}, "branch_kernels must be odd"),
+    ],
+)
+def test_parts_that_do_not_go_together_are_a_wrong_setting(task: str, settings: dict[str, Any], message: str) -> None:
+    items = series(5, 6)
+    data = dataset(items, ["a", "b"] if task == "sequence" else [["a"] * 5, ["b"] * 6], kind="series", task=task)
+    config = TrainingConfig(**settings)
+    with pytest.raises(InvalidConfig, match=message) as error:
+        model_config(config, fit_encoder(data, config), "gru", 2, data)
+    assert "\n" not in error.value.message

@@ -16,10 +16,10 @@ import pytest
 from gatewise.errors import InvalidConfig, InvalidData
 from gatewise.predictor import Predictor
 from gatewise.timeseries import TimeSeriesEncoderConfig
-from tests.artifacts import Made, make_series, make_text
+from tests.artifacts import Made, make_series, make_text, reseal
 from training.dataset import Dataset
 from training.evaluation import score
-from training.metrics import classification
+from training.metrics import classification, span_f1
 from training.readers import ReadOptions, stream
 from training.scoring import predict_pieces, write_predictions
 
@@ -161,7 +161,8 @@ def test_a_score_is_that_of_the_references_probabilities(text: Made) -> None:
     truth = ["up", "down", "new", "flat", "up", "up", "down"]
     expected = np.stack([text.probabilities(item) for item in TEXTS])
     scores = score(Predictor.load(text.folder), pieces_of(text, TEXTS, truth))
-    assert scores.metrics == pytest.approx(classification(truth, expected, LABELS), abs=1e-5)
+    answers = [LABELS[k] for k in expected.argmax(axis=1)]
+    assert scores.metrics == pytest.approx(classification(truth, answers, expected, LABELS), abs=1e-5)
     assert scores.rows == len(TEXTS)
     assert scores.unseen == {"new": 1}
     assert scores.correct.tolist() == [
@@ -174,14 +175,45 @@ def test_a_score_of_steps_counts_each_step(tags: Made) -> None:
     truth = [["up", "down"], ["flat", "flat", "up", "down"]]
     expected = [tags.probabilities(item) for item in items]
     scores = score(Predictor.load(tags.folder), pieces_of(tags, items, truth))
+    answers = [LABELS[k] for p in expected for k in p.argmax(axis=1)]
     assert scores.metrics == pytest.approx(
-        classification([label for row in truth for label in row], np.concatenate(expected), LABELS), abs=1e-5
+        classification([label for row in truth for label in row], answers, np.concatenate(expected), LABELS), abs=1e-5
     )
     shares = [
         np.mean([LABELS[k] == label for k, label in zip(p.argmax(axis=1), row, strict=True)])
         for p, row in zip(expected, truth, strict=True)
     ]
     assert scores.correct.tolist() == pytest.approx(shares)
+
+
+def test_a_chain_of_tags_is_scored_by_its_best_tags_together(tmp_path: Path) -> None:
+    made = make_text(tmp_path / "artifact", head="chain")
+    reseal(made.folder, labels=["B-x", "I-x", "O"])
+    random = np.random.default_rng(0)
+    items = [random.choice(["the", "moon", "is", "far", "zyx"], size=n).tolist() for n in random.integers(1, 8, size=30)]
+    tags = ("B-x", "I-x", "O")
+    truth = [[str(tag) for tag in random.choice(tags, size=len(item))] for item in items]
+    answers = [[tags[k] for k in made.classes(item)] for item in items]
+    marginals = [made.probabilities(item) for item in items]
+    one_by_one = [[tags[k] for k in p.argmax(axis=1)] for p in marginals]
+    assert answers != one_by_one
+    scores = score(Predictor.load(made.folder), pieces_of(made, items, truth))
+    flat = [tag for row in truth for tag in row]
+    expected = classification(flat, [tag for row in answers for tag in row], np.concatenate(marginals), tags)
+    assert scores.metrics == pytest.approx(expected | {"span_f1": span_f1(truth, answers)}, abs=1e-5)
+    assert span_f1(truth, answers) != pytest.approx(span_f1(truth, one_by_one), abs=1e-5)
+    shares = [np.mean([a == b for a, b in zip(*pair, strict=True)]) for pair in zip(truth, answers, strict=True)]
+    assert scores.correct.tolist() == pytest.approx(shares)
+
+
+def test_a_linear_branch_is_part_of_the_score(tmp_path: Path) -> None:
+    made = make_text(tmp_path / "artifact", wide_buckets=61, wide_order=3)
+    truth = ["up", "down", "flat", "flat", "up", "up"]
+    items = list(TEXTS[:6])
+    expected = np.stack([made.probabilities(item) for item in items])
+    answers = [LABELS[k] for k in expected.argmax(axis=1)]
+    scores = score(Predictor.load(made.folder), pieces_of(made, items, truth))
+    assert scores.metrics == pytest.approx(classification(truth, answers, expected, LABELS), abs=1e-5)
 
 
 def test_a_row_that_cannot_be_scored_is_named(tmp_path: Path) -> None:

@@ -98,6 +98,17 @@ def test_the_documented_preset_is_exactly_what_the_design_says(statistics: Stati
         "differences": False,
         "ngram_buckets": 0,
         "pair_buckets": 0,
+        "stem_stride": 1,
+        "branch_channels": (),
+        "skip": False,
+        "crf": False,
+        "wide": "off",
+        "time_warp": 0.0,
+        "scaling": 0.0,
+        "channel_mixing": 0.0,
+        "averaging": 0.0,
+        "refit": False,
+        "monitor": "accuracy",
     }
     expected = network | no_dropout | optimization
     assert {name: getattr(config, name) for name in expected} == expected
@@ -162,7 +173,112 @@ def test_any_number_of_rows_has_a_batch_and_epochs_that_make_sense(rows: int) ->
         config, _ = resolve(replace(statistics, rows=rows), {})
         assert 16 <= config.batch_size <= 128
         assert config.epochs * rows / config.batch_size >= 40
-        assert config.patience >= 8
+
+
+def chosen(statistics: Statistics, **settings: Any) -> set[str]:
+    """Names of the choices that are the recipe's own."""
+    return {choice.name for choice in resolve(statistics, settings)[1] if choice.reason != "as you said"}
+
+
+LONG = replace(SERIES, lengths=(500, 900, 1000))
+OF_WHOLE_SERIES = {"differences", "scaling", "averaging", "channel_mixing", "time_warp"}
+PARTS = {
+    *OF_WHOLE_SERIES, "stem_stride", "branch_channels", "branch_kernels", "skip", "crf", "wide", "refit", "input_noise",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("statistics", "expected"),
+    [
+        (TEXT, {"wide"}),
+        (replace(TEXT, divided=True), {"wide", "refit"}),
+        (replace(TEXT, unknown_share=0.3, lengths=(3, 5, 9)), {"wide"}),
+        (TAGS, {"skip", "crf"}),
+        (replace(TAGS, bio=False), {"skip"}),
+        (replace(TAGS, divided=True), {"skip", "crf", "refit"}),
+        (STEPS, {"input_noise"}),
+        (SERIES, {"input_noise", *OF_WHOLE_SERIES, "branch_channels", "branch_kernels"}),
+        (LONG, {"input_noise", *OF_WHOLE_SERIES, "branch_channels", "branch_kernels", "stem_stride"}),
+        (replace(SERIES, rows=1000), {"input_noise", *OF_WHOLE_SERIES}),
+        (replace(SERIES, channels=1, rows=2000), {"input_noise", *OF_WHOLE_SERIES} - {"channel_mixing"}),
+        (replace(SERIES, roughness=1.3, rows=2000), {"input_noise", *OF_WHOLE_SERIES} - {"time_warp"}),
+        (replace(SERIES, roughness=1.2, rows=2000), {"input_noise", *OF_WHOLE_SERIES}),
+    ],
+)
+def test_each_part_is_chosen_where_the_figures_ask_for_it_and_nowhere_else(
+    statistics: Statistics, expected: set[str]
+) -> None:
+    config, choices = resolve(statistics, {})
+    assert {choice.name for choice in choices} & PARTS == expected
+    plain = TrainingConfig()
+    for name in PARTS - expected:
+        assert getattr(config, name) == getattr(plain, name)
+    for name in expected:
+        assert getattr(config, name) != getattr(plain, name)
+
+
+@pytest.mark.parametrize(("longest", "stride"), [(64, 1), (128, 1), (129, 2), (256, 2), (257, 3), (1000, 8), (17_984, 141)])
+def test_a_stem_leaves_at_most_as_many_steps_as_a_recurrence_reads_well(longest: int, stride: int) -> None:
+    config, _ = resolve(replace(SERIES, lengths=(50, 60, longest)), {})
+    assert config.stem_stride == stride
+    assert -(-longest // stride) <= 128
+
+
+@pytest.mark.parametrize(("rows", "refit"), [(100, True), (20_000, True), (20_001, False)])
+def test_rows_that_were_divided_are_learnt_whole_where_they_are_few_enough(rows: int, refit: bool) -> None:
+    for statistics in (TEXT, SERIES, TAGS, STEPS):
+        assert resolve(replace(statistics, rows=rows, divided=True), {})[0].refit is refit
+        assert resolve(replace(statistics, rows=rows, divided=False), {})[0].refit is False
+        assert resolve(replace(statistics, rows=rows, divided=True), {"refit": False})[0].refit is False
+        assert resolve(replace(statistics, rows=rows, divided=False), {"refit": True})[0].refit is True
+
+
+def test_the_split_says_whether_the_validation_rows_are_of_its_file() -> None:
+    data = dataset(["one", "two"], ["a", "b"])
+    assert not measure(data).divided
+    assert measure(data, divided=True).divided
+    assert replace(measure(data, divided=True), divided=False) == measure(data)
+
+
+@pytest.mark.parametrize(
+    ("statistics", "settings"),
+    [
+        (LONG, {"stem_stride": 1}),
+        (LONG, {"stem_stride": 5, "stem_channels": 16}),
+        (SERIES, {"branch_channels": (), "branch_kernels": ()}),
+        (SERIES, {"branch_channels": (32,), "branch_kernels": (7,)}),
+        (SERIES, {"averaging": 0.0, "time_warp": 0.0, "scaling": 0.0, "channel_mixing": 0.0, "input_noise": 0.0}),
+        (SERIES, {"differences": False}),
+        (STEPS, {"averaging": 0.9, "time_warp": 0.1}),
+        (STEPS, {"skip": True, "crf": True}),
+        (TAGS, {"skip": False, "crf": False}),
+        (TEXT, {"wide": "off"}),
+        (TEXT, {"wide": "on"}),
+        (TEXT, {"refit": True}),
+    ],
+)
+def test_of_every_part_what_the_user_says_wins(statistics: Statistics, settings: dict[str, Any]) -> None:
+    config, _ = resolve(statistics, settings)
+    assert {name: getattr(config, name) for name in settings} == settings
+    assert not chosen(statistics, **settings) & settings.keys()
+
+
+def test_the_documented_preset_takes_the_parts_that_the_user_names() -> None:
+    config, _ = resolve(TEXT, {"preset": "documented", "wide": "auto", "averaging": 0.9})
+    assert (config.wide, config.averaging, config.hidden_size) == ("auto", 0.9, 128)
+
+
+@pytest.mark.parametrize("wide", ["auto", "on"])
+@pytest.mark.parametrize("statistics", [SERIES, STEPS, TAGS])
+def test_a_linear_branch_is_for_texts_of_one_label(statistics: Statistics, wide: str) -> None:
+    with pytest.raises(InvalidConfig, match=r"^wide: the linear branch is for texts that have one label"):
+        resolve(statistics, {"wide": wide})
+
+
+@pytest.mark.parametrize("name", ["ngram_buckets", "pair_buckets"])
+def test_tables_of_tokens_are_not_for_series(name: str) -> None:
+    with pytest.raises(InvalidConfig, match=r"^ngram_buckets, pair_buckets: these are of a text's tokens"):
+        resolve(SERIES, {name: 100})
 
 
 def test_a_series_keeps_its_head_or_tail_but_not_both() -> None:

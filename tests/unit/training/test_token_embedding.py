@@ -11,7 +11,7 @@ import torch
 from gatewise.architecture import ModelConfig
 from gatewise.embedding import TokenEmbedder
 from gatewise.text import UNKNOWN_ID, TextEncoder, TextEncoderConfig, TokenIds
-from tests.artifacts import config_of, crc32, embedded, pieces
+from tests.artifacts import PER_STEP, config_of, crc32, embedded, pieces
 from training.embedding import Forms, TokenEmbedding
 from training.module import Network
 
@@ -233,15 +233,15 @@ def test_each_table_gets_the_gradient_of_the_rows_that_were_read() -> None:
         np.testing.assert_allclose(found[name], np.repeat(counts[:, None], 3, axis=1), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("head", ["all", "step"])
+@pytest.mark.parametrize("head", ["all", "step", "stem_branch", "skip"])
 def test_what_stands_in_the_padding_is_never_trained(head: str) -> None:
     # Without dense layers, whose relu might stop the gradient of a whole sequence.
     config = config_of("text", head=head, vocab_size=9, bidirectional=True, dense_sizes=(), pair_buckets=1000)
     forms = Forms(["[PAD]", "[UNK]", *"abcdefg"], 0)
     torch.manual_seed(0)
-    network = Network(config, forms, 0.0)
+    network = Network(config, ("a", "b", "c"), forms, 0.0)
     logits = network(torch.tensor([[4, 5, 0, 0], [1, 2, 3, 4]]), torch.tensor([2, 4]))
-    real = torch.tensor([[True, True, False, False], [True] * 4]) if head == "step" else slice(None)
+    real = torch.tensor([[True, True, False, False], [True] * 4]) if head in PER_STEP else slice(None)
     logits[real].sum().backward()
     assert network.embedding is not None
     found = gradients(network.embedding)
