@@ -43,7 +43,7 @@ from training.preparing import (
     make_forms,
     model_config,
 )
-from training.pretraining import Pretrained, pretrain
+from training.pretraining import Pretrained, pretrain, pretraining_of
 from training.prior import check_prior, with_pretraining, with_vectors
 from training.readers import ReadOptions
 from training.recipe import Choice, resolve
@@ -53,6 +53,8 @@ from training.statistics import measure
 from training.unlabelled import Unlabelled, pretraining_rows, read_unlabelled
 from training.vectors import open_vectors
 from training.word_vectors import WordVectors, add_vectors
+
+_PRETRAINING = "pretraining"
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,7 @@ def _fit_all(
         left = max(deadline - time.monotonic(), 1.0) / (len(cells) - position) if deadline else None
         model = model_config(prepared.config, prepared.encoder, cell, len(prepared.labels), prepared.splits.train)
         begun = time.monotonic()
-        start = _pretrain(options, prepared, model, folder / cell / "pretraining", left, say, console)
+        start = _pretrain(options, prepared, model, folder / cell / _PRETRAINING, left, say, console)
         left = max(left - (time.monotonic() - begun), 1.0) if left else None
         candidate = fit(
             model,
@@ -308,6 +310,7 @@ def _finish(options: JobOptions, prepared: Prepared, job: Run, candidates: list[
         "columns": prepared.splits.columns,
         "candidates": figures_by_cell,
         "decision": asdict(decision),
+        "pretraining": pretraining_of(job.folder / chosen.cell / _PRETRAINING),
         "epochs": chosen.epochs,
         "best_epoch": chosen.best_epoch,
         "stopped_by": chosen.stopped_by,
