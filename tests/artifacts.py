@@ -76,9 +76,7 @@ def weights_of(config: ModelConfig, seed: int = 0) -> Weights:
     random = np.random.default_rng(seed)
     weights = {name: random.normal(scale=0.5, size=shape).astype(np.float32) for name, shape in _shapes(config)}
     # A variance is above nothing.
-    return {
-        name: 0.5 + array**2 if name.endswith("norm.variance") else array for name, array in weights.items()
-    }
+    return {name: 0.5 + array**2 if name.endswith("norm.variance") else array for name, array in weights.items()}
 
 
 def classifier_weights(weights: Weights) -> Weights:

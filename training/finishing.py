@@ -23,6 +23,7 @@ from training.fitting import Candidate
 from training.learning import Learning
 from training.packaging import Fitted, Packer
 from training.plan import JobResult, shown
+from training.pretraining import pretraining_of
 from training.runs import Run
 from training.splits import Splits
 from training.wide import Wide, choose_wide, fit_wide
@@ -147,6 +148,7 @@ class Finishing:
             "reading": options.reading.model_dump(mode="json"),
             "columns": prepared.splits.columns,
             "decision": asdict(decision),
+            "pretraining": pretraining_of(self.learning.pretraining_folder(chosen.cell)),
             "epochs": chosen.epochs,
             "best_epoch": chosen.best_epoch,
             "stopped_by": chosen.stopped_by,

@@ -57,6 +57,10 @@ class Learning:
         start = self._pretrain(cell, None, again=True)
         return self._fit(cell, self.folder / "refit", start, on_all_rows=True)
 
+    def pretraining_folder(self, cell: Cell) -> Path:
+        """Where what a cell was taught without labels is kept."""
+        return self.folder / cell / "pretraining"
+
     def _fit(
         self,
         cell: Cell,
@@ -113,7 +117,7 @@ class Learning:
             held_out,
             prepared.forms,
             None if isinstance(encoder, TextEncoder) else encoder.config,
-            self.folder / cell / "pretraining",
+            self.pretraining_folder(cell),
             say=self.say,
             resume=options.resume or again,
             devices=options.devices,

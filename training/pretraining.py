@@ -194,6 +194,12 @@ def pretrain(
     return pretrained
 
 
+def pretraining_of(folder: Path) -> list[dict[str, float]]:
+    """The figures of each epoch of what was pretrained in a folder; none where nothing was."""
+    done = _read_finished(folder)
+    return done.epochs if done else []
+
+
 def _write_finished(folder: Path, pretrained: Pretrained) -> None:
     """Write weights and record, the record last and in one step: where it is, the pretraining is whole."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -27,9 +27,10 @@ from gatewise.artifact import Manifest
 from gatewise.cli import main
 from gatewise.predictor import Predictor
 from gatewise.store import Store
-from training import compare, fitting, job, packaging, runs
+from training import compare, finishing, fitting, job, packaging, pretraining, runs
 from training.module import ClassifierModule
 from training.plan import JobOptions, JobResult
+from training.pretraining import PretrainingModule
 
 SOURCE = Path(__file__).parents[2]
 SETTINGS = {
@@ -55,6 +56,26 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "words.csv"
     path.write_text("text,label\n" + "".join(f"{text},{label}\n" for label, text in rows))
     return path
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Files of word vectors and of unlabelled texts, and what to do with them."""
+    folder = tmp_path_factory.mktemp("prior")
+    rng = np.random.default_rng(1)
+    words = ["red", "apple", "juice", "car", "wheel", "plum"]
+    (folder / "v.txt").write_text("".join(f"{word} {' '.join(map(str, rng.normal(size=6)))}\n" for word in words))
+    (folder / "u.txt").write_text("".join(" ".join(rng.choice(words, size=5)) + "\n" for _ in range(40)))
+    files = {"embeddings": str(folder / "v.txt"), "unlabelled": str(folder / "u.txt")}
+    return {**files, "pretrain_epochs": 3, "unfreeze_epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def whole_with_prior(data: Path, prior: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a job ran that nothing stopped, with word vectors and pretraining."""
+    folder = tmp_path_factory.mktemp("whole_with_prior")
+    assert in_a_process(folder, data, **prior) == 0
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +114,10 @@ def run_job(
     compare._latency_ms = lambda predictor, valid: latencies[predictor.manifest.model.cell]  # type: ignore[assignment]
     with (folder / "said.txt").open("a", buffering=1) as file:
         say = killing(moment, lambda line: print(line, file=file))
+        files = {name: settings.pop(name) for name in ("embeddings", "unlabelled") if name in settings}
         options = JobOptions(
             data=str(data),
+            **files,
             name="words",
             settings={**SETTINGS, **settings},
             devices=fitting.Devices(accelerator="cpu", devices="1"),
@@ -115,13 +138,16 @@ def killing(moment: str | None, say: Callable[[str], None]) -> Callable[[str], N
     lines = {"before a checkpoint": "lstm epoch 2/3", "before the second cell": "Training GRU"}
     places: dict[str, tuple[Any, str]] = {
         "before the record": (fitting, "_write_finished"),
+        "before the pretraining's record": (pretraining, "_write_finished"),
         "before packing": (packaging, "build"),
-        "before registering": (job, "_register"),
+        "before registering": (finishing, "_register"),
         "in the store": (gatewise.store, "_verify"),
         "after registering": (runs.Run, "finish"),
     }
     if moment in places:
         setattr(*places[moment], kill)
+    if moment == "in pretraining":
+        PretrainingModule.training_step = counting(PretrainingModule.training_step, 15)  # type: ignore[method-assign]
     if moment in steps:
         ClassifierModule.training_step = counting(ClassifierModule.training_step, steps[moment])  # type: ignore[method-assign]
 
@@ -151,7 +177,7 @@ def manifest_without_times(folder: Path) -> dict[str, Any]:
     del fields["created_at"], fields["digest"]
     for figures in fields["training"]["candidates"].values():
         del figures["training_seconds"]
-    for epoch in fields["training"]["epochs"]:
+    for epoch in fields["training"]["epochs"] + fields["training"]["pretraining"]:
         del epoch["seconds"]
     return fields
 
@@ -189,6 +215,44 @@ def test_a_killed_job_goes_on_to_the_very_model_of_one_that_nothing_stopped(
     assert same_model(resumed, expected)
     assert manifest_without_times(resumed) == manifest_without_times(expected)
     Predictor.load(resumed)
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        ["in pretraining"],
+        ["before the pretraining's record"],
+        ["in an epoch"],
+        ["in pretraining", "in the second cell"],
+    ],
+    ids=", then ".join,
+)
+def test_a_job_killed_with_pretraining_goes_on_to_the_very_model_of_one_that_nothing_stopped(
+    tmp_path: Path, data: Path, prior: dict[str, Any], whole_with_prior: Path, moments: list[str]
+) -> None:
+    for number, moment in enumerate(moments):
+        assert in_a_process(tmp_path, data, moment=moment, resume=number > 0, **prior) == -signal.SIGKILL
+    assert in_a_process(tmp_path, data, resume=True, **prior) == 0
+    [resumed], [expected] = versions(tmp_path), versions(whole_with_prior)
+    assert same_model(resumed, expected)
+    assert manifest_without_times(resumed) == manifest_without_times(expected)
+    Predictor.load(resumed)
+
+
+def test_a_job_with_other_vectors_or_other_unlabelled_texts_is_another_job(
+    tmp_path: Path, data: Path, prior: dict[str, Any]
+) -> None:
+    assert in_a_process(tmp_path, data, epochs=1, **prior) == 0
+    for name in ("embeddings", "unlabelled"):
+        content = Path(prior[name]).read_text()
+        other = tmp_path / Path(prior[name]).name
+        other.write_text(content)
+        assert in_a_process(tmp_path, data, resume=True, epochs=1, **{**prior, name: str(other)}) == 0
+        assert "has finished before" in (tmp_path / "said.txt").read_text().splitlines()[-1]
+        other.write_text(content.replace("5", "6").replace("plum", "pear"))
+        assert in_a_process(tmp_path, data, resume=True, epochs=1, **{**prior, name: str(other)}) == 0
+        assert "Nothing to resume" in (tmp_path / "said.txt").read_text()
+    assert len(list((tmp_path / "runs" / "words").iterdir())) == 3
 
 
 def test_a_resumed_job_decides_by_the_times_that_it_had_measured(tmp_path: Path, data: Path, whole: Path) -> None:

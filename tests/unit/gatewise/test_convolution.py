@@ -35,7 +35,9 @@ def block_by_hand(weights: Weights, name: str, x: np.ndarray, stride: int = 1) -
             step = middle + k - half
             if 0 <= step < len(x):
                 total += kernel[:, :, k] @ x[step]
-        weight, bias, mean, variance = (weights[f"{name}.norm.{part}"] for part in ("weight", "bias", "mean", "variance"))
+        weight, bias, mean, variance = (
+            weights[f"{name}.norm.{part}"] for part in ("weight", "bias", "mean", "variance")
+        )
         outputs.append(np.maximum(weight * (total - mean) / np.sqrt(variance + 1e-5) + bias, 0))
     return np.array(outputs)
 

@@ -47,12 +47,8 @@ def loss_by_hand(weights: Weights, logits: torch.Tensor, tags: torch.Tensor, len
 
 
 @settings(deadline=None, max_examples=40)
-@given(
-    lengths=st.lists(st.integers(1, 5), min_size=1, max_size=4), labels=st.integers(2, 5), seed=st.integers(0, 1000)
-)
-def test_the_loss_is_that_of_the_true_tags_among_all_ways_to_tag(
-    lengths: list[int], labels: int, seed: int
-) -> None:
+@given(lengths=st.lists(st.integers(1, 5), min_size=1, max_size=4), labels=st.integers(2, 5), seed=st.integers(0, 1000))
+def test_the_loss_is_that_of_the_true_tags_among_all_ways_to_tag(lengths: list[int], labels: int, seed: int) -> None:
     chain = chain_of(LABELS[:labels], seed)
     logits, tags = batch_of(lengths, labels, seed)
     expected = loss_by_hand(chain.weights(), logits, tags, lengths)
