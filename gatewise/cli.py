@@ -149,6 +149,9 @@ def _read_options(flags: dict[str, Any]) -> ReadOptions:
 @click.option("--epochs", type=int, help="Passes over the train split.")
 @click.option("--batch-size", type=int, help="Sequences in a batch.")
 @click.option("--precision", type=click.Choice(["32-true", "bf16-mixed", "16-mixed"]), help="Of the arithmetic.")
+@click.option(
+    "--wide", type=click.Choice(["auto", "on", "off"]), help="A linear branch over a text's n-grams beside the network."
+)
 @click.option("--max-time", metavar="10m", help="Stop training after this time with the best so far (90s, 10m, 2h).")
 @click.option("--resume", is_flag=True, help="Go on with a killed job of the same data and settings.")
 @click.option("--run-dir", default="runs", show_default=True, help="Where jobs keep their folders.")
@@ -215,7 +218,9 @@ def _settings(flags: dict[str, Any]) -> dict[str, Any]:
             raise InvalidConfig(f"--set: {assignment!r} is not NAME=VALUE")
         settings |= check_settings({name.strip(): _value(value.strip())}, "--set")
     given = {
-        name: flags[name] for name in ("preset", "seed", "epochs", "batch_size", "precision") if flags[name] is not None
+        name: flags[name]
+        for name in ("preset", "seed", "epochs", "batch_size", "precision", "wide")
+        if flags[name] is not None
     }
     if flags["cells"]:
         given["cells"] = tuple(part.strip().lower() for part in flags["cells"].split(","))
