@@ -121,7 +121,7 @@ def _text(statistics: Statistics) -> list[Choice]:
         Choice("word_dropout", 0.1, "unknown words will come"),
         Choice("weight_decay", 0.01, "little is enough beside dropout"),
         Choice("batch_size", batch, f"{rows} rows"),
-        Choice("epochs", _text_epochs(rows, batch), f"{rows} rows"),
+        Choice("epochs", _text_epochs(statistics, batch), f"{rows} rows of {statistics.lengths[0]} words"),
         *(_tags(statistics) if per_step else ()),
     ]
 
@@ -207,10 +207,13 @@ def _max_length(statistics: Statistics) -> tuple[int | None, str]:
     return 2 * _LONG_TEXT, "hardly a text is longer"
 
 
-def _text_epochs(rows: int, batch: int) -> int:
+def _text_epochs(statistics: Statistics, batch: int) -> int:
+    rows = statistics.rows
     if rows < 2000:
         return max(10, math.ceil(300 * batch / rows))
-    return max(3, round(10 * (6000 / rows) ** 0.45)) if rows > 6000 else 10
+    epochs = 10 * min(1.0, 6000 / rows) ** 0.45
+    # A long text teaches more each time it is read, and takes longer.
+    return max(3, round(0.7 * epochs if statistics.lengths[0] > 50 else epochs))
 
 
 def _imbalance(statistics: Statistics) -> list[Choice]:
