@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 Say = Callable[[str], None]
+
+# Small sets take hundreds of short epochs; nobody reads a line for each.
+_MOST_LINES = 50
 
 
 class EpochSeed(pl.Callback):
@@ -156,7 +160,7 @@ def weights_of(module: pl.LightningModule) -> dict[str, torch.Tensor]:
 
 
 class EpochRecord(pl.Callback):
-    """Records the figures of each epoch and says them in a line; within the epoch a terminal shows a bar."""
+    """Records the figures of each epoch and says them, of many epochs some; within an epoch a terminal shows a bar."""
 
     def __init__(self, title: str, say: Say, console: Console | None) -> None:
         self.title = title
@@ -192,8 +196,10 @@ class EpochRecord(pl.Callback):
         figures = {"train_loss": float(loss)} | {name: float(v) for name, v in trainer.callback_metrics.items()}
         seconds = time.perf_counter() - self._started
         self.epochs.append({"epoch": trainer.current_epoch + 1, "seconds": seconds, **figures})
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
-        self.say(f"  {self.title} epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {shown}  {seconds:.1f} s")
+        epoch, last = trainer.current_epoch + 1, trainer.max_epochs
+        if epoch == last or epoch % math.ceil(last / _MOST_LINES) == 0:
+            shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
+            self.say(f"  {self.title} epoch {epoch}/{last}  {shown}  {seconds:.1f} s")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leave the terminal as it was."""

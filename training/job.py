@@ -32,6 +32,8 @@ from training.unlabelled import Unlabelled, read_unlabelled
 from training.vectors import open_vectors
 from training.word_vectors import add_vectors
 
+_FEW_ROWS = 30
+
 
 def run(options: JobOptions, *, say: Say = print, console: Console | None = None) -> JobResult:
     """Do the job. With several devices each process runs it; all but the first end after the training.
@@ -85,6 +87,8 @@ def _prepare(options: JobOptions, say: Say) -> Prepared:
     rows = ", ".join(f"{len(part)} {name}" for name, part in splits.parts().items())
     say(f"  {splits.train.kind}, one label for each {splits.train.task}: {rows} rows, {len(labels)} classes")
     say(f"  {_columns_in_words(splits)}")
+    if splits.train.task == "sequence" and len(splits.valid) < _FEW_ROWS:
+        say(f"  A validation split this small ({len(splits.valid)}) tells little: take its figures for a rough guess.")
     given = {"has_vectors": dim > 0, "has_unlabelled": options.unlabelled is not None}
     check_prior(splits.train.kind, options.settings, **given)
     unlabelled = read_unlabelled(options.unlabelled, splits, options.reading) if options.unlabelled else None

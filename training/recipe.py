@@ -210,7 +210,7 @@ def _max_length(statistics: Statistics) -> tuple[int | None, str]:
 def _text_epochs(statistics: Statistics, batch: int) -> int:
     rows = statistics.rows
     if rows < 2000:
-        return max(10, math.ceil(300 * batch / rows))
+        return max(10, math.ceil(300 * min(batch, rows) / rows))
     epochs = 10 * float(min(1.0, 6000 / rows) ** 0.45)
     # A long text teaches more each time it is read, and takes longer.
     return max(3, round(0.7 * epochs if statistics.lengths[0] > 50 else epochs))
