@@ -47,12 +47,8 @@ def loss_by_hand(weights: Weights, logits: torch.Tensor, tags: torch.Tensor, len
 
 
 @settings(deadline=None, max_examples=40)
-@given(
-    lengths=st.lists(st.integers(1, 5), min_size=1, max_size=4), labels=st.integers(2, 5), seed=st.integers(0, 1000)
-)
-def test_the_loss_is_that_of_the_true_tags_among_all_ways_to_tag(
-    lengths: list[int], labels: int, seed: int
-) -> None:
+@given(lengths=st.lists(st.integers(1, 5), min_size=1, max_size=4), labels=st.integers(2, 5), seed=st.integers(0, 1000))
+def test_the_loss_is_that_of_the_true_tags_among_all_ways_to_tag(lengths: list[int], labels: int, seed: int) -> None:
     chain = chain_of(LABELS[:labels], seed)
     logits, tags = batch_of(lengths, labels, seed)
     expected = loss_by_hand(chain.weights(), logits, tags, lengths)
@@ -81,6 +77,15 @@ def test_the_gradient_is_the_marginal_less_the_truth() -> None:
     for row, gradient, truth, n in zip(logits.detach().numpy(), logits.grad.numpy(), tags, lengths, strict=True):
         expected = chain_marginals(chain.weights(), row[:n]) - np.eye(5)[truth[:n]]
         np.testing.assert_allclose(gradient[:n], expected / sum(lengths), rtol=0, atol=1e-5)
+
+
+def test_mixed_precision_does_not_reach_the_loss() -> None:
+    chain = chain_of(LABELS)
+    logits, tags = batch_of([40, 30, 7], 5)
+    plain = chain(logits, tags)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = chain(logits, tags)
+    assert mixed.item() == plain.item()
 
 
 @pytest.mark.parametrize("T", [1, 2000])
