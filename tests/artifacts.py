@@ -76,9 +76,7 @@ def weights_of(config: ModelConfig, seed: int = 0) -> Weights:
     random = np.random.default_rng(seed)
     weights = {name: random.normal(scale=0.5, size=shape).astype(np.float32) for name, shape in _shapes(config)}
     # A variance is above nothing.
-    return {
-        name: 0.5 + array**2 if name.endswith("norm.variance") else array for name, array in weights.items()
-    }
+    return {name: 0.5 + array**2 if name.endswith("norm.variance") else array for name, array in weights.items()}
 
 
 def classifier_weights(weights: Weights) -> Weights:
@@ -148,6 +146,24 @@ def linear_scores(config: ModelConfig, weights: Weights, text: TokenIds) -> np.n
     total = sum(weights["wide.weight"][row].astype(np.float64) for row in rows)
     scores: np.ndarray = total / len(rows) ** 0.5 + weights["wide.bias"]
     return scores
+
+
+def block_by_hand(weights: Weights, name: str, x: np.ndarray, stride: int = 1) -> np.ndarray:
+    """One sequence alone, (T, F) -> (ceil(T / stride), S): each output added up from the steps that its kernel sees."""
+    kernel = weights[f"{name}.conv.weight"]
+    half = kernel.shape[2] // 2
+    outputs = []
+    for middle in range(0, len(x), stride):
+        total = np.zeros(len(kernel))
+        for k in range(2 * half + 1):
+            step = middle + k - half
+            if 0 <= step < len(x):
+                total += kernel[:, :, k] @ x[step]
+        weight, bias, mean, variance = (
+            weights[f"{name}.norm.{part}"] for part in ("weight", "bias", "mean", "variance")
+        )
+        outputs.append(np.maximum(weight * (total - mean) / np.sqrt(variance + 1e-5) + bias, 0))
+    return np.array(outputs)
 
 
 def tag_paths(weights: Weights, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -48,9 +48,7 @@ def test_a_chain_of_two_steps_worked_by_hand() -> None:
 
 
 @settings(deadline=None, max_examples=80)
-@given(
-    T=st.integers(1, 6), K=st.integers(2, 4), seed=st.integers(0, 1000), scale=st.sampled_from([0.1, 1.0, 5.0])
-)
+@given(T=st.integers(1, 6), K=st.integers(2, 4), seed=st.integers(0, 1000), scale=st.sampled_from([0.1, 1.0, 5.0]))
 def test_tags_and_marginals_are_those_of_all_the_ways_to_tag(T: int, K: int, seed: int, scale: float) -> None:
     weights, logits = chain_weights(K, seed, scale), scores_of(T, K, seed, scale)
     chain = TagChain(weights, K)
@@ -110,7 +108,9 @@ def test_a_long_sequence_of_quiet_scores_has_the_marginals_of_its_stationary_cha
     weights = chain_weights(3, seed=4)
     marginals = np.exp(TagChain(weights, 3).log_marginals(np.zeros((2000, 3), np.float32)))
     factors = np.exp(weights["crf.transitions"].astype(np.float64))
-    right, left = (vectors[:, values.real.argmax()].real for values, vectors in map(np.linalg.eig, (factors, factors.T)))
+    right, left = (
+        vectors[:, values.real.argmax()].real for values, vectors in map(np.linalg.eig, (factors, factors.T))
+    )
     np.testing.assert_allclose(marginals[1000], right * left / (right * left).sum(), rtol=0, atol=1e-9)
 
 

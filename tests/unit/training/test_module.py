@@ -219,7 +219,9 @@ def test_a_chain_is_validated_by_its_best_tags_together_and_its_marginals(monkey
         logits = [row[:n] for row, n in zip(module.model(inputs, lengths).numpy(), lengths, strict=True)]
     tags = [likeliest_tags(weights, row) for row in logits]
     known = [row[:n] != IGNORED for row, n in zip(labels.numpy(), lengths, strict=True)]
-    truth = [[TAGS[k] if k != IGNORED else "O" for k in row[:n]] for row, n in zip(labels.tolist(), lengths, strict=True)]
+    truth = [
+        [TAGS[k] if k != IGNORED else "O" for k in row[:n]] for row, n in zip(labels.tolist(), lengths, strict=True)
+    ]
     answers = [[TAGS[k] for k in row] for row in tags]
     flat, ours = (
         [tag for row, mask in zip(rows, known, strict=True) for tag, real in zip(row, mask, strict=True) if real]

@@ -76,12 +76,16 @@ class Done:
         return self.fits[0][2] / "artifact"
 
 
-def run(tmp_path: Path, data: Path, *, resume: bool = False, say: Callable[[str], None] | None = None, **more: Any) -> Done:
+def run(
+    tmp_path: Path, data: Path, *, resume: bool = False, say: Callable[[str], None] | None = None, **more: Any
+) -> Done:
     said: list[str] = []
     fits: list[Any] = []
     original = job.fit
 
-    def spy(model: Any, config: Any, train: Any, valid: Any, labels: Any, forms: Any, folder: Path, **others: Any) -> Any:
+    def spy(
+        model: Any, config: Any, train: Any, valid: Any, labels: Any, forms: Any, folder: Path, **others: Any
+    ) -> Any:
         candidate = original(model, config, train, valid, labels, forms, folder, **others)
         fits.append((train, valid, folder, candidate))
         return candidate
@@ -173,9 +177,7 @@ def test_a_cell_that_was_stopped_by_its_patience_is_not_trained_again(tmp_path: 
     done = run(tmp_path, data, epochs=60, patience=1, learning_rate=0.5, schedule="constant")
     assert done.fits[0][3].stopped_by == "patience"
     assert not done.refitted
-    assert (
-        "GRU is not trained again on the validation rows too: it was stopped before its last epoch" in done.said
-    )
+    assert "GRU is not trained again on the validation rows too: it was stopped before its last epoch" in done.said
     assert same(weights_in(done.result.artifact), done.fits[0][3].weights)
 
 

@@ -190,7 +190,9 @@ def test_a_chain_of_tags_is_scored_by_its_best_tags_together(tmp_path: Path) -> 
     made = make_text(tmp_path / "artifact", head="chain")
     reseal(made.folder, labels=["B-x", "I-x", "O"])
     random = np.random.default_rng(0)
-    items = [random.choice(["the", "moon", "is", "far", "zyx"], size=n).tolist() for n in random.integers(1, 8, size=30)]
+    items = [
+        random.choice(["the", "moon", "is", "far", "zyx"], size=n).tolist() for n in random.integers(1, 8, size=30)
+    ]
     tags = ("B-x", "I-x", "O")
     truth = [[str(tag) for tag in random.choice(tags, size=len(item))] for item in items]
     answers = [[tags[k] for k in made.classes(item)] for item in items]

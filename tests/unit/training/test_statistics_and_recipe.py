@@ -217,7 +217,9 @@ def test_each_part_is_chosen_where_the_figures_ask_for_it_and_nowhere_else(
         assert getattr(config, name) != getattr(plain, name)
 
 
-@pytest.mark.parametrize(("longest", "stride"), [(64, 1), (128, 1), (129, 2), (256, 2), (257, 3), (1000, 8), (17_984, 141)])
+@pytest.mark.parametrize(
+    ("longest", "stride"), [(64, 1), (128, 1), (129, 2), (256, 2), (257, 3), (1000, 8), (17_984, 141)]
+)
 def test_a_stem_leaves_at_most_as_many_steps_as_a_recurrence_reads_well(longest: int, stride: int) -> None:
     config, _ = resolve(replace(SERIES, lengths=(50, 60, longest)), {})
     assert config.stem_stride == stride

@@ -48,9 +48,7 @@ TRAIN, VALID = texts(120), texts(50, seed=1)
 ENCODER = encoder_of(TRAIN)
 
 
-def by_sklearn(
-    train: Dataset, labels: tuple[str, ...], weighting: str, strength: float, others: Dataset
-) -> np.ndarray:
+def by_sklearn(train: Dataset, labels: tuple[str, ...], weighting: str, strength: float, others: Dataset) -> np.ndarray:
     """Probabilities (N, K) of the other texts: a logistic regression on weighed n-grams, all of it written out."""
     buckets = fitted(train, labels, weighting, strength).buckets
 
@@ -192,7 +190,9 @@ def test_texts_that_share_no_word_have_no_branch() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 3, 20, 151, 10_000])
-def test_a_table_has_no_more_numbers_than_an_artifact_should_hold(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_has_no_more_numbers_than_an_artifact_should_hold(
+    classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes: list[int] = []
 
     def rows(data: Any, encoder: Any, buckets: int) -> Any:
@@ -305,9 +305,7 @@ def network_logits(packer: Packer, data: Dataset) -> np.ndarray:
 
 @pytest.mark.parametrize("engine", ["onnx", "torch"])
 @pytest.mark.parametrize("unseen", [False, True])
-def test_a_packed_model_adds_its_share_of_the_branch_to_the_network(
-    engine: Any, unseen: bool, tmp_path: Path
-) -> None:
+def test_a_packed_model_adds_its_share_of_the_branch_to_the_network(engine: Any, unseen: bool, tmp_path: Path) -> None:
     said: list[str] = []
     packer = packer_of(said=said, unseen=unseen)
     branch = fitted(TRAIN, LABELS, "nb", 30.0)
