@@ -148,6 +148,24 @@ def linear_scores(config: ModelConfig, weights: Weights, text: TokenIds) -> np.n
     return scores
 
 
+def block_by_hand(weights: Weights, name: str, x: np.ndarray, stride: int = 1) -> np.ndarray:
+    """One sequence alone, (T, F) -> (ceil(T / stride), S): each output added up from the steps that its kernel sees."""
+    kernel = weights[f"{name}.conv.weight"]
+    half = kernel.shape[2] // 2
+    outputs = []
+    for middle in range(0, len(x), stride):
+        total = np.zeros(len(kernel))
+        for k in range(2 * half + 1):
+            step = middle + k - half
+            if 0 <= step < len(x):
+                total += kernel[:, :, k] @ x[step]
+        weight, bias, mean, variance = (
+            weights[f"{name}.norm.{part}"] for part in ("weight", "bias", "mean", "variance")
+        )
+        outputs.append(np.maximum(weight * (total - mean) / np.sqrt(variance + 1e-5) + bias, 0))
+    return np.array(outputs)
+
+
 def tag_paths(weights: Weights, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Every way to tag T steps, (K^T, T), with the score of each as a chain of tags adds it up, in float64."""
     T, K = logits.shape

@@ -192,7 +192,8 @@ class EpochRecord(pl.Callback):
         self._stop_bar()
         # Every device has the same validation figures; the train loss is the mean of theirs.
         loss = trainer.strategy.reduce(pl_module.take_train_loss(), reduce_op="mean")
-        pl_module.log("train_loss", loss)
+        # It is the same on all of them; without sync_dist Lightning would advise it.
+        pl_module.log("train_loss", loss, sync_dist=True)
         figures = {"train_loss": float(loss)} | {name: float(v) for name, v in trainer.callback_metrics.items()}
         seconds = time.perf_counter() - self._started
         self.epochs.append({"epoch": trainer.current_epoch + 1, "seconds": seconds, **figures})

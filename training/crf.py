@@ -41,7 +41,9 @@ class ChainLoss(nn.Module):
         """
         mask = labels != IGNORED
         tags = labels.clamp_min(0)
-        return (self._partition(logits, mask) - self._score(logits, tags, mask)).sum() / mask.sum()
+        # In mixed precision the products of many steps would each be rounded to three digits.
+        with torch.autocast(logits.device.type, enabled=False):
+            return (self._partition(logits, mask) - self._score(logits, tags, mask)).sum() / mask.sum()
 
     def _score(self, logits: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
         own = logits.gather(2, tags[..., None])[..., 0].masked_fill(~mask, 0.0).sum(dim=1)

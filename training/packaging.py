@@ -33,6 +33,8 @@ from training.wide import ORDER, Blend, Wide, blend
 Weights = dict[str, NDArray[np.float32]]
 
 _GOLDEN_ITEMS = 8
+# Engines add up in another order: of logits in the hundreds float32 leaves that share uncertain.
+_TOLERANCE, _SHARE_OF_LOGITS = 1e-4, 1e-6
 _BATCH = 64
 
 
@@ -89,6 +91,7 @@ class Packer:
             blended = None
         if fitted is None:
             fitted = Fitted(_temperature(_decoded(model, weights, logits), self.encoded_valid), blended)
+        golden = [Golden(item=jsonable(self.valid.items[i]), logits=logits[i].tolist()) for i in self._golden_rows()]
         manifest = Manifest(
             gatewise_version=gatewise.__version__,
             name=self.name,
@@ -98,13 +101,16 @@ class Packer:
             encoder=self.encoder.config,
             temperature=fitted.temperature,
             data=self.data,
+            golden_tolerance=max(
+                _TOLERANCE, _SHARE_OF_LOGITS * max(float(np.abs(pair.logits).max()) for pair in golden)
+            ),
         )
         artifact.save(
             folder,
             manifest,
             weights=weights,
             onnx=build(model, weights),
-            golden=[Golden(item=jsonable(self.valid.items[i]), logits=logits[i].tolist()) for i in self._golden_rows()],
+            golden=golden,
             tokenizer=self.encoder.to_json() if isinstance(self.encoder, TextEncoder) else None,
         )
         return fitted

@@ -38,6 +38,7 @@ class Splits:
         valid_in_train: (len(valid),), True at an item whose content stands in train too.
         test_in_train: (len(test),), True at an item whose content stands in train, or in what valid took of it; leave
             these out for a score without duplicates. None without a test.
+        divided: whether the validation rows were taken from the train file, and not given.
     """
 
     train: Dataset
@@ -47,11 +48,7 @@ class Splits:
     notes: list[str]
     valid_in_train: Mask
     test_in_train: Mask | None
-
-    @property
-    def divided(self) -> bool:
-        """Whether the validation rows were taken from the train file."""
-        return self.valid.source == self.train.source
+    divided: bool = False
 
     def parts(self) -> dict[str, Dataset]:
         """The parts that there are, by name."""
@@ -99,7 +96,7 @@ def read_splits(
     elif given_test is None:
         notes.append(f"No test file was given and none was taken from {whole.source}, so there is no test score.")
     assert made_valid is not None
-    return _with_notes(train, made_valid, made_test, sister.columns, notes)
+    return _with_notes(train, made_valid, made_test, sister.columns, notes, divided=given_valid is None)
 
 
 def check_classes(dataset: Dataset) -> None:
@@ -233,7 +230,9 @@ def _blocks(steps: int, length: int) -> list[tuple[int, int]]:
 # --- notes
 
 
-def _with_notes(train: Dataset, valid: Dataset, test: Dataset | None, columns: Columns, notes: list[str]) -> Splits:
+def _with_notes(
+    train: Dataset, valid: Dataset, test: Dataset | None, columns: Columns, notes: list[str], *, divided: bool
+) -> Splits:
     parts = {"valid": valid, "test": test} if test is not None else {"valid": valid}
     keys = {name: [item_key(item) for item in part.items] for name, part in {"train": train, **parts}.items()}
     conflicts = _conflicts(train, keys["train"])
@@ -246,12 +245,12 @@ def _with_notes(train: Dataset, valid: Dataset, test: Dataset | None, columns: C
     seen = set(keys["train"])
     masks = {"valid": _mask(keys["valid"], seen)}
     if test is not None:
-        masks["test"] = _mask(keys["test"], seen | set(keys["valid"]) if valid.source == train.source else seen)
+        masks["test"] = _mask(keys["test"], seen | set(keys["valid"]) if divided else seen)
     for name, mask in masks.items():
         if mask.any():
             told = f"{int(mask.sum())} of {len(mask)} {name} items stand in train too"
             notes.append(f"{told}; the score without them is the fairer one.")
-    return Splits(train, valid, test, columns, notes, masks["valid"], masks.get("test"))
+    return Splits(train, valid, test, columns, notes, masks["valid"], masks.get("test"), divided)
 
 
 def _mask(keys: Sequence[str | bytes], seen: set[str | bytes]) -> Mask:

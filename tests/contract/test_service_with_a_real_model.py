@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -16,6 +17,7 @@ from gatewise.architecture import ModelConfig
 from gatewise.artifact import Golden, Manifest, save
 from gatewise.timeseries import TimeSeriesEncoderConfig
 from service import app
+from tests.artifacts import make_series, make_text
 from tests.unit.service.serving import lifespan
 
 onnx_graph = pytest.importorskip("training.onnx_graph", reason="the training extra is not installed")
@@ -93,6 +95,39 @@ def test_the_service_answers_as_the_reference_computes(artifact: Path, monkeypat
                 assert one["confidence"] == one["probabilities"][one["label"]]
 
     asyncio.run(ask())
+
+
+@pytest.mark.parametrize("parts", ["chain", "wide", "convolved"])
+def test_the_service_answers_by_every_part_of_a_model(
+    parts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if parts == "chain":
+        made = make_text(tmp_path / "artifact", head="chain", ngram_buckets=40)
+    elif parts == "wide":
+        made = make_text(tmp_path / "artifact", max_length=4, wide_buckets=61, wide_order=3)
+    else:
+        convolutions = {"stem_stride": 3, "stem_channels": 6, "branch_channels": (6, 4), "branch_kernels": (5, 3)}
+        made = make_series(tmp_path / "artifact", **convolutions)
+    # Texts that differ beyond what the network keeps of them are in one batch, and each gets an answer of its own.
+    items = [*made.items, *(["how far is the moon", "how far is the cat"] if parts == "wide" else made.items[:1])]
+
+    async def ask() -> list[dict[str, Any]]:
+        monkeypatch.setenv("GATEWISE_MODEL", str(made.folder))
+        asgi = app.GatewiseService.to_asgi()
+        transport = httpx.ASGITransport(app=asgi)
+        async with lifespan(asgi), httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            answer = (await client.post("/predict", json={"sequences": items})).json()
+        predictions: list[dict[str, Any]] = answer["predictions"]
+        return predictions
+
+    for item, prediction in zip(items, asyncio.run(ask()), strict=True):
+        expected, classes = made.probabilities(item), made.classes(item)
+        if parts == "chain":
+            assert prediction["labels"] == [LABELS[k] for k in classes]
+            np.testing.assert_allclose(prediction["confidences"], expected[range(len(classes)), classes], atol=1e-5)
+        else:
+            assert prediction["label"] == LABELS[classes[0]]
+            assert prediction["probabilities"] == pytest.approx(dict(zip(LABELS, expected, strict=True)), abs=1e-5)
 
 
 def test_a_damaged_artifact_stops_the_start_by_its_file(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:

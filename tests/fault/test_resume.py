@@ -40,8 +40,10 @@ SETTINGS = {
     "epochs": 3,
     "batch_size": 16,
     "word_dropout": 0.2,
+    "averaging": 0.9,
 }
 STEPS = 6  # of an epoch: 96 rows to train on
+REFIT_STEPS = 7  # 108 rows: those of validation too
 LATENCIES = {"lstm": 1.0, "gru": 2.0}
 
 processes = multiprocessing.get_context("forkserver")
@@ -134,8 +136,17 @@ def kill(*args: Any, **kwargs: Any) -> Any:
 
 def killing(moment: str | None, say: Callable[[str], None]) -> Callable[[str], None]:
     """Arrange for the process to be killed at a moment."""
-    steps = {"in an epoch": STEPS + 3, "between epochs": 2 * STEPS, "in the second cell": 5 * STEPS - 2}
-    lines = {"before a checkpoint": "lstm epoch 2/3", "before the second cell": "Training GRU"}
+    steps = {
+        "in an epoch": STEPS + 3,
+        "between epochs": 2 * STEPS,
+        "in the second cell": 5 * STEPS - 2,
+        "in the refit": 6 * STEPS + REFIT_STEPS + 2,
+    }
+    lines = {
+        "before a checkpoint": "lstm epoch 2/3",
+        "before the second cell": "Training GRU",
+        "before the refit": "once more, on all 108 rows",
+    }
     places: dict[str, tuple[Any, str]] = {
         "before the record": (fitting, "_write_finished"),
         "before the pretraining's record": (pretraining, "_write_finished"),
@@ -148,6 +159,8 @@ def killing(moment: str | None, say: Callable[[str], None]) -> Callable[[str], N
         setattr(*places[moment], kill)
     if moment == "in pretraining":
         PretrainingModule.training_step = counting(PretrainingModule.training_step, 15)  # type: ignore[method-assign]
+    if moment == "before packing the refit":
+        packaging.build = counting(packaging.build, 2)
     if moment in steps:
         ClassifierModule.training_step = counting(ClassifierModule.training_step, steps[moment])  # type: ignore[method-assign]
 
@@ -197,10 +210,13 @@ def same_model(one: Path, other: Path) -> bool:
         ["in the second cell"],
         ["before the record"],
         ["before packing"],
+        ["before the refit"],
+        ["in the refit"],
+        ["before packing the refit"],
         ["before registering"],
         ["in the store"],
         ["after registering"],
-        ["in an epoch", "before the second cell", "before packing", "after registering"],
+        ["in an epoch", "before the second cell", "before packing", "before the refit", "after registering"],
     ],
     ids=", then ".join,
 )
@@ -335,7 +351,9 @@ def await_text(path: Path, text: str) -> None:
 def test_the_command_killed_from_outside_goes_on_by_resume(tmp_path: Path, data: Path) -> None:
     environment = {**os.environ, "BENTOML_HOME": str(tmp_path / "home"), "PYTHONPATH": str(SOURCE)}
     sizes = ["--set", "hidden_size=16", "--set", "embedding_dim=8", "--set", "batch_size=4", "--set", "epochs=6"]
-    command = [sys.executable, "-m", "training", str(data), "--name", "words", "--accelerator", "cpu", *sizes]
+    # The folders of the two cells are compared; what is done after them has been killed above.
+    fewer = ["--set", 'wide="off"', "--set", "refit=false"]
+    command = [sys.executable, "-m", "training", str(data), "--name", "words", "--accelerator", "cpu", *sizes, *fewer]
 
     def started(*flags: str, folder: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -348,7 +366,7 @@ def test_the_command_killed_from_outside_goes_on_by_resume(tmp_path: Path, data:
         process.kill()
     assert not (tmp_path / "home" / "models").exists()
     with started("--resume", folder="runs") as resumed, started(folder="other") as uninterrupted:
-        answers = [process.communicate(timeout=120)[0] for process in (resumed, uninterrupted)]
+        answers = [process.communicate(timeout=200)[0] for process in (resumed, uninterrupted)]
     assert (resumed.returncode, uninterrupted.returncode) == (0, 0), answers
     assert ("goes on from" in answers[0]) or ("was finished before" in answers[0])
     for cell in ("lstm", "gru"):

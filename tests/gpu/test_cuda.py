@@ -21,19 +21,25 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(params=["series lstm", "series gru", "text", "step"])
+@pytest.fixture(params=["series lstm", "series gru", "text", "step", "convolved", "chain", "wide"])
 def made(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
     if request.param.startswith("series"):
         return make_series(tmp_path / "model", cell=request.param.split()[1], bidirectional=True, num_layers=2)
-    return make_text(tmp_path / "model", head="step" if request.param == "step" else "all")
+    if request.param == "convolved":
+        convolutions = {"stem_stride": 3, "stem_channels": 6, "branch_channels": (6, 4), "branch_kernels": (5, 3)}
+        return make_series(tmp_path / "model", bidirectional=True, **convolutions)
+    if request.param == "wide":
+        return make_text(tmp_path / "model", max_length=4, wide_buckets=61, wide_order=3)
+    return make_text(tmp_path / "model", head="all" if request.param == "text" else request.param)
 
 
 def test_the_gpu_answers_as_the_reference_does(made: Made) -> None:
     predictor = Predictor.load(made.folder, engine="torch", device="cuda")
     assert predictor.engine.device.startswith("cuda")
-    together = predictor.logits([predictor.encode(item).inputs for item in made.items])
-    for item, logits in zip(made.items, together, strict=True):
-        np.testing.assert_allclose(logits, made.logits(item), rtol=0, atol=1e-4)
+    encoded = [predictor.encode(item) for item in made.items]
+    together = predictor.logits([one.inputs for one in encoded])
+    for item, one, logits in zip(made.items, encoded, together, strict=True):
+        np.testing.assert_allclose(predictor.scores(one, logits), made.logits(item), rtol=0, atol=1e-4)
         alone = predictor.logits([predictor.encode(item).inputs])[0]
         np.testing.assert_allclose(logits, alone, rtol=0, atol=1e-4)
 

@@ -9,37 +9,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional as F
+from torch.nn import functional
 
 from gatewise.batch import collate
 from gatewise.convolution import ConvBlock, ConvBranch, StepNorm, silenced
 from gatewise.model import SequenceClassifier
 from gatewise.reference import branch, stem
-from tests.artifacts import Weights, config_of, inputs_of, weights_of
+from tests.artifacts import Weights, block_by_hand, config_of, inputs_of, weights_of
 
 LENGTHS = np.array([11, 1, 4, 8, 2])
 
 
 def in_double(weights: Weights) -> Weights:
     return {name: array.astype(np.float64) for name, array in weights.items()}
-
-
-def block_by_hand(weights: Weights, name: str, x: np.ndarray, stride: int = 1) -> np.ndarray:
-    """One sequence alone, (T, F) -> (ceil(T / stride), S): each output added up from the steps that its kernel sees."""
-    kernel = weights[f"{name}.conv.weight"]
-    half = kernel.shape[2] // 2
-    outputs = []
-    for middle in range(0, len(x), stride):
-        total = np.zeros(len(kernel))
-        for k in range(2 * half + 1):
-            step = middle + k - half
-            if 0 <= step < len(x):
-                total += kernel[:, :, k] @ x[step]
-        weight, bias, mean, variance = (
-            weights[f"{name}.norm.{part}"] for part in ("weight", "bias", "mean", "variance")
-        )
-        outputs.append(np.maximum(weight * (total - mean) / np.sqrt(variance + 1e-5) + bias, 0))
-    return np.array(outputs)
 
 
 def padded(sequences: list[np.ndarray], beyond: float = 0.0) -> np.ndarray:
@@ -95,9 +77,9 @@ def test_a_stem_is_torchs_strided_convolution_and_normalization(length: int, str
     weights = in_double(weights_of(config, seed))
     x = inputs_of(config, length, seed).astype(np.float64)
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
-    y = F.conv1d(torch.from_numpy(x.T)[None], tensors["stem.conv.weight"], stride=stride, padding=stride)
+    y = functional.conv1d(torch.from_numpy(x.T)[None], tensors["stem.conv.weight"], stride=stride, padding=stride)
     norm = (tensors[f"stem.norm.{part}"] for part in ("mean", "variance", "weight", "bias"))
-    expected = torch.relu(F.batch_norm(y, *norm, training=False))[0].T.numpy()
+    expected = torch.relu(functional.batch_norm(y, *norm, training=False))[0].T.numpy()
     outputs, [steps] = stem(config, weights, x[None], np.array([length]))
     assert steps == len(expected) == -(-length // stride)
     np.testing.assert_allclose(outputs[0], expected, rtol=0, atol=1e-12)

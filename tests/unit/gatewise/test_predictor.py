@@ -28,7 +28,16 @@ from gatewise.model import SequenceClassifier
 from gatewise.predictor import Predictor
 from gatewise.schema import Prediction, StepPrediction
 from gatewise.timeseries import TimeSeriesEncoderConfig
-from tests.artifacts import CELLS, Made, classifier_weights, make_series, make_text, reseal, weights_of
+from tests.artifacts import (
+    CELLS,
+    Made,
+    block_by_hand,
+    classifier_weights,
+    make_series,
+    make_text,
+    reseal,
+    weights_of,
+)
 from training.onnx_graph import build
 
 ROOT = Path(__file__).parents[3]
@@ -448,6 +457,25 @@ def test_gates_are_those_of_stepping_the_cells_and_outputs_those_of_the_torch_la
                     np.testing.assert_allclose(one.gates[name][t], gate[0], rtol=0, atol=1e-6)
         x = outputs
     assert explanation["candidate"] is explanation.layers[0].gates["candidate"]
+
+
+def test_gates_of_a_model_with_a_stem_are_those_of_the_steps_that_it_leaves(convolved_artifact: Made) -> None:
+    made = convolved_artifact
+    weights = {name: array.astype(np.float64) for name, array in made.weights.items()}
+    for item in made.items:
+        x = made.features(item).astype(np.float64)
+        read = block_by_hand(weights, "stem", x, stride=3)
+        explanation = Predictor.load(made.folder).gates(item)
+        assert [layer.direction for layer in explanation.layers] == ["left_to_right", "right_to_left"]
+        for layer in explanation.layers:
+            stepped = from_weights("gru", weights, f"recurrent.0.{layer.direction}", reset_after=True)
+            state = stepped.initial_state(1)
+            order = range(len(read)) if layer.direction == "left_to_right" else reversed(range(len(read)))
+            for t in order:
+                state, gates = stepped.step(read[t : t + 1], state)
+                for name, gate in gates._asdict().items():
+                    np.testing.assert_allclose(layer.gates[name][t], gate[0], rtol=0, atol=1e-5)
+            assert len(layer.outputs) == -(-len(x) // 3)
 
 
 def test_gates_of_tokens_name_them_and_wrong_items_are_refused(

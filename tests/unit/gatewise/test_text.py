@@ -151,6 +151,9 @@ def test_a_long_text_keeps_the_end_that_the_model_was_made_for(keep: Keep, max_l
     encoder = TextEncoder.fit([text], config, min_count=1)
     assert " ".join(words(encoder, text)) == expected
     assert encoder.encode(text).truncated == (max_length < 7)
+    # What it was before the cut stays at hand, and is not kept twice where nothing was cut.
+    assert [encoder.words()[i] for i in encoder.encode(text).whole] == text.split()
+    assert (encoder.encode(text).cut_from is None) == (max_length == 7)
     assert parts(encoder.encode_many([text])[0]) == parts(encoder.encode(text))
 
 
@@ -162,6 +165,8 @@ def test_ten_megabytes_are_read_as_their_ends_alone(keep: Keep, expected: str) -
     encoded = encoder.encode(text)
     assert encoded.truncated
     assert " ".join(words(encoder, text)) == expected
+    # Of 64 characters for each token, and no more, the tokenizer reads any.
+    assert 3 < len(encoded.whole) <= 64 * 3 // 2 + 2
 
 
 def test_a_text_of_more_characters_than_are_read_is_called_truncated() -> None:

@@ -79,6 +79,15 @@ def test_the_gradient_is_the_marginal_less_the_truth() -> None:
         np.testing.assert_allclose(gradient[:n], expected / sum(lengths), rtol=0, atol=1e-5)
 
 
+def test_mixed_precision_does_not_reach_the_loss() -> None:
+    chain = chain_of(LABELS)
+    logits, tags = batch_of([40, 30, 7], 5)
+    plain = chain(logits, tags)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = chain(logits, tags)
+    assert mixed.item() == plain.item()
+
+
 @pytest.mark.parametrize("T", [1, 2000])
 @pytest.mark.parametrize("size", [1e3, -1e3])
 def test_a_loss_of_scores_of_any_size_and_length_is_finite_and_has_a_finite_gradient(T: int, size: float) -> None:

@@ -110,3 +110,22 @@ def test_lightning_finds_where_to_set_the_epoch() -> None:
     data = EncodedDataset([np.array([1])] * 4, [0] * 4)
     loader = SequenceDataModule(data, data, batch_size=2, seed=0).train_dataloader()
     assert isinstance(loader.sampler, BucketSampler)
+
+
+def test_joined_rows_are_those_of_one_and_then_those_of_the_other() -> None:
+    one = EncodedDataset([np.ones(3), np.ones(1)], [np.array([0, 1, 0]), np.array([1])])
+    other = EncodedDataset([np.zeros(2)], [np.array([1, IGNORED])])
+    both = one.joined(other)
+    assert both.lengths.tolist() == [3, 1, 2]
+    assert [row.tolist() for row in both.labels] == [[0, 1, 0], [1], [1, IGNORED]]
+    assert (len(one), len(other), len(both)) == (2, 1, 3)
+    inputs, lengths, labels = both[[2, 0]]
+    assert inputs.tolist() == [[0, 0, 0], [1, 1, 1]]
+    assert lengths.tolist() == [2, 3]
+    assert labels.tolist() == [[1, IGNORED, IGNORED], [0, 1, 0]]
+
+
+def test_a_module_without_validation_rows_has_train_batches_all_the_same() -> None:
+    rows = EncodedDataset([np.ones((n, 2), np.float32) for n in (3, 1, 2)], [0, 1, 0])
+    module = SequenceDataModule(rows, None, batch_size=2, seed=0)
+    assert sorted(n for _, lengths, _ in module.train_dataloader() for n in lengths.tolist()) == [1, 2, 3]

@@ -267,8 +267,17 @@ def test_one_cycle_ends_with_the_run(tmp_path: Path) -> None:
     assert 0 < rates[-1] < 0.01 * 0.01
 
 
-def test_gradients_are_clipped_in_mixed_precision_too(tmp_path: Path) -> None:
-    candidate = trained(tmp_path, precision="bf16-mixed", gradient_clip=1.0, optimizer="adamw", epochs=2)
+@pytest.mark.parametrize("network", [{}, CONVOLVED])
+def test_gradients_are_clipped_in_mixed_precision_too(tmp_path: Path, network: dict[str, Any]) -> None:
+    candidate = trained(
+        tmp_path,
+        precision="bf16-mixed",
+        gradient_clip=1.0,
+        optimizer="adamw",
+        averaging=0.9,
+        network=network,
+        epochs=2,
+    )
     assert len(candidate.epochs) == 2
     assert {str(array.dtype) for array in candidate.weights.values()} == {"float32"}
 

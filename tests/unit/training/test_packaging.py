@@ -9,19 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save
 
 from gatewise.architecture import ModelConfig
 from gatewise.artifact import Artifact
 from gatewise.engines import EngineName
-from gatewise.errors import InvalidSequence
+from gatewise.errors import GoldenMismatch, InvalidSequence
 from gatewise.predictor import Predictor
 from gatewise.text import TextEncoder, TextEncoderConfig
 from gatewise.timeseries import TimeSeriesEncoder
-from tests.artifacts import Weights, config_of, embedded, expected_logits, weights_of
+from tests.artifacts import Weights, config_of, embedded, expected_logits, reseal, weights_of
 from training.data import IGNORED, EncodedDataset
 from training.dataset import Dataset
 from training.embedding import Forms
 from training.module import Network
+from training.onnx_graph import build
 from training.packaging import Packer
 
 LABELS = ("x", "y", "z")
@@ -229,3 +231,25 @@ def test_packing_leaves_the_weights_as_they_were(tmp_path: Path) -> None:
     for name, array in before.items():
         np.testing.assert_array_equal(weights[name], array)
         assert loaded[name].tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize("size", [1.0, 300.0, 30_000.0])
+@pytest.mark.parametrize("engine", ["onnx", "torch"])
+def test_logits_of_any_size_pass_their_own_golden_items_and_a_change_of_them_does_not(
+    size: float, engine: EngineName, tmp_path: Path
+) -> None:
+    packer, config = series_packer(60)
+    weights = weights_of(config)
+    weights |= {name: weights[name] * np.float32(size) for name in ("output.weight", "output.bias")}
+    folder = packed(packer, tmp_path / "artifact", config, weights)
+    golden = Artifact(folder).golden()
+    largest = max(np.abs(pair.logits).max() for pair in golden)
+    assert largest > 0.5 * size
+    assert Artifact(folder).manifest.golden_tolerance == pytest.approx(max(1e-4, 1e-6 * largest), rel=1e-5)
+    Predictor.load(folder, engine=engine)
+    changed = weights | {"output.bias": weights["output.bias"] * np.float32(1.001)}
+    (folder / "model.onnx").write_bytes(build(config, changed))
+    (folder / "weights.safetensors").write_bytes(save(changed))
+    reseal(folder)
+    with pytest.raises(GoldenMismatch, match="a logit differs"):
+        Predictor.load(folder, engine=engine)

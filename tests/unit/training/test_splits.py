@@ -236,3 +236,16 @@ def test_series_with_other_channels_in_the_test_file_are_refused(tmp_path: Path)
         (tmp_path / name).write_text("\n".join(rows))
     with pytest.raises(InvalidData, match="3 channels where"):
         read_splits(tmp_path)
+
+
+def test_a_split_knows_whether_its_validation_rows_were_taken_from_the_train_file(tmp_path: Path) -> None:
+    body = [(f"some longer headline {i}", "ab"[i % 2]) for i in range(40)]
+    train, other = tmp_path / "train.csv", tmp_path / "other.csv"
+    for path in (train, other):
+        write(path, body, "headline,topic")
+    assert read_splits(train).divided
+    assert read_splits(train, test=other).divided
+    assert not read_splits(train, valid=other).divided
+    assert not read_splits(train, valid=other, test=other).divided
+    # It is said to be validation, though it be the same rows: they are not there twice to learn from.
+    assert not read_splits(train, valid=train).divided
