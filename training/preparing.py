@@ -113,7 +113,7 @@ def _inputs(data: Dataset, encoder: Encoder, forms: Forms | None) -> list[NDArra
     if isinstance(encoder, TimeSeriesEncoder):
         return encoder.encode_many(data.items)
     assert forms is not None
-    return [forms.number(text) for text in encoder.encode_many(data.items)]
+    return [forms.number(text) for text in encoder.encode_each(data.items)]
 
 
 def cut(rows: EncodedDataset, window: int) -> EncodedDataset:
