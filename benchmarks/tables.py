@@ -26,4 +26,4 @@ def mean_deviation(values: Sequence[float], form: str) -> str:
     if not values:
         return "-"
     mean = format(float(np.mean(values)), form)
-    return mean if len(values) == 1 else f"{mean} ± {format(float(np.std(values, ddof=1)), form)}"
+    return mean if len(values) == 1 else f"{mean} ± {format(float(np.std(values, ddof=1)), form.lstrip('+'))}"

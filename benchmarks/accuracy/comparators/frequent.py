@@ -23,19 +23,25 @@ def _majority(train: Dataset, valid: Dataset, parts: Sequence[Dataset], seed: in
 
 
 def _tag_majority(train: Dataset, valid: Dataset, parts: Sequence[Dataset], seed: int) -> Answered:
-    """The commonest tag of the word, else of its lower case, else of all words."""
+    """The commonest tag of the word as it is spelled, else in lower case, else of all words."""
     assert train.labels is not None
-    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for tokens, tags in zip(train.items, train.labels, strict=True):
-        for token, tag in zip(tokens, tags, strict=True):
-            for word in {token, token.lower(), ""}:
-                counts[word][tag] += 1
-    commonest = {word: tags.most_common(1)[0][0] for word, tags in counts.items()}
+    tokens, tags = list(chain.from_iterable(train.items)), list(chain.from_iterable(train.labels))
+    spelled = _commonest(tokens, tags)
+    lowered = _commonest([token.lower() for token in tokens], tags)
+    of_all = Counter(tags).most_common(1)[0][0]
 
     def tag(token: str) -> str:
-        return commonest.get(token) or commonest.get(token.lower()) or commonest[""]
+        return spelled.get(token) or lowered.get(token.lower(), of_all)
 
-    return Answered([[[tag(token) for token in item] for item in part.items] for part in parts], len(commonest))
+    answers = [[[tag(token) for token in item] for item in part.items] for part in parts]
+    return Answered(answers, parameters=len(spelled) + len(lowered) + 1)
+
+
+def _commonest(tokens: list[str], tags: list[str]) -> dict[str, str]:
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for token, tag in zip(tokens, tags, strict=True):
+        counts[token][tag] += 1
+    return {token: found.most_common(1)[0][0] for token, found in counts.items()}
 
 
 MAJORITY = Comparator("majority", _majority, takes=lambda each: True, once=True)
