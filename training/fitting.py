@@ -20,7 +20,6 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich.console import Console
@@ -29,7 +28,7 @@ from safetensors.numpy import load_file, save_file
 from gatewise.architecture import Cell, ModelConfig
 from gatewise.durable import replace_text
 from gatewise.errors import InvalidConfig
-from training.callbacks import BestWeights, CheckpointFile, EpochRecord, EpochSeed, Say
+from training.callbacks import BestWeights, CheckpointFile, EpochRecord, EpochSeed, Say, SpacedCheckpoint
 from training.config import TrainingConfig
 from training.data import EncodedDataset, SequenceDataModule
 from training.embedding import Forms
@@ -198,8 +197,8 @@ def class_weights(kind: str, train: EncodedDataset, num_classes: int) -> torch.T
     return torch.tensor(weights * rows.sum() / (weights * rows).sum(), dtype=torch.float32)
 
 
-def _checkpoint(folder: Path) -> ModelCheckpoint:
-    return ModelCheckpoint(
+def _checkpoint(folder: Path) -> SpacedCheckpoint:
+    return SpacedCheckpoint(
         folder, filename=Path(_CHECKPOINT).stem, save_on_train_epoch_end=True, enable_version_counter=False
     )
 
