@@ -83,6 +83,8 @@ def parse_text(item: object, loc: Loc = ()) -> str:
     """
     if not isinstance(item, str):
         raise InvalidSequence(f"expected a string, got {_name(item)}", loc=loc)
+    if item.isascii():
+        return item
     try:
         item.encode()
     except UnicodeEncodeError as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,6 +19,10 @@ Say = Callable[[str], None]
 
 # Small sets take hundreds of short epochs; nobody reads a line for each.
 _MOST_LINES = 50
+
+# Of the time of training, what may go into checkpoints. They hold the weights four times over, with the optimizer's
+# state and the best epoch's, and would take much of the short epochs of a large vocabulary.
+_LARGEST_SHARE = 0.02
 
 
 class EpochSeed(pl.Callback):
@@ -138,6 +143,25 @@ def _averaged_tensors(module: pl.LightningModule) -> dict[str, torch.Tensor]:
 def _put(values: dict[str, torch.Tensor], module: pl.LightningModule) -> None:
     for name, tensor in _averaged_tensors(module).items():
         tensor.copy_(values[name])
+
+
+class SpacedCheckpoint(ModelCheckpoint):
+    """Keeps the state after the first epoch, and after later ones as soon as the time that it takes is well spent.
+
+    A killed run so loses at most fifty times what one checkpoint takes, and an epoch.
+    """
+
+    _due = 0.0
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the checkpoint, or leave the last one."""
+        started = time.monotonic()
+        # All devices take part in a checkpoint, or none.
+        if not trainer.strategy.broadcast(started >= self._due):
+            return
+        super().on_train_epoch_end(trainer, pl_module)
+        ended = time.monotonic()
+        self._due = ended + (ended - started) / _LARGEST_SHARE
 
 
 class CheckpointFile(TorchCheckpointIO):

@@ -20,7 +20,6 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich.console import Console
@@ -30,7 +29,15 @@ from gatewise.architecture import Cell, ModelConfig
 from gatewise.durable import replace_text
 from gatewise.errors import InvalidConfig
 from training.augmentation import SeriesAugmentation
-from training.callbacks import AveragedWeights, BestWeights, CheckpointFile, EpochRecord, EpochSeed, Say
+from training.callbacks import (
+    AveragedWeights,
+    BestWeights,
+    CheckpointFile,
+    EpochRecord,
+    EpochSeed,
+    Say,
+    SpacedCheckpoint,
+)
 from training.config import TrainingConfig
 from training.data import EncodedDataset, SequenceDataModule
 from training.embedding import Forms
@@ -230,9 +237,9 @@ def class_weights(kind: str, train: EncodedDataset, num_classes: int) -> torch.T
     return torch.tensor(weights * rows.sum() / (weights * rows).sum(), dtype=torch.float32)
 
 
-def checkpoint_in(folder: Path) -> ModelCheckpoint:
-    """What writes the checkpoint of each epoch in place of the last one's."""
-    return ModelCheckpoint(
+def checkpoint_in(folder: Path) -> SpacedCheckpoint:
+    """What writes a checkpoint in place of the last one."""
+    return SpacedCheckpoint(
         folder, filename=Path(CHECKPOINT).stem, save_on_train_epoch_end=True, enable_version_counter=False
     )
 

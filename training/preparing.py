@@ -134,7 +134,7 @@ def encode_items(data: Dataset, encoder: Encoder, forms: Forms | None, *, grows:
         if isinstance(encoder, TimeSeriesEncoder):
             return encoder.encode_many(data.items)
         assert forms is not None
-        return [forms.number(text, grows=grows) for text in encoder.encode_many(data.items)]
+        return [forms.number(text, grows=grows) for text in encoder.encode_each(data.items)]
     except InvalidSequence as error:
         raise refused(data, int(error.loc[0]), error) from None
 

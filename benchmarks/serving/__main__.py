@@ -12,18 +12,16 @@ import argparse
 import json
 import os
 import pickle
-import platform
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.machine import describe
 from benchmarks.serving.load import Plan
 from benchmarks.serving.models import Case, series_case, text_case
 from benchmarks.serving.systems import ARRIVAL_ORDER, GATEWISE, GATEWISE_2, HERE, PEER_SYSTEMS, ROOT, Server, System
@@ -47,7 +45,7 @@ class Bench:
     def start(self, system: System, case: Case, *, all_cores: bool = False) -> Server:
         self._port += 10
         cores = set(self.cores) if all_cores else {self.cores[0]}
-        return Server(system, case, self._port, cores, ROOT / ".bench", self.work)
+        return Server(system, case, self._port, cores, self.work)
 
     def measure(self, server: Server, **how: Any) -> Row:
         """Ask a server by a plan; CPU time counts from the first request to the last answer."""
@@ -172,17 +170,6 @@ def _say(what: str, row: Row) -> None:
     )
 
 
-def _machine() -> Row:
-    model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
-    return {
-        "cpu": model.partition(":")[2].strip(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("bentoml", "onnxruntime", "torch", "numpy")},
-        "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-    }
-
-
 def main() -> None:
     """Run the parts asked for; each writes its results beside this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -204,7 +191,7 @@ def main() -> None:
         }
         for name, part in parts.items():
             if args.part in (name, "all"):
-                result = {"machine": _machine(), "rows": part()}
+                result = {"machine": describe("bentoml", "onnxruntime", "torch", "numpy"), "rows": part()}
                 if not args.no_save:
                     RESULTS.mkdir(exist_ok=True)
                     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1))

@@ -12,23 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.machine import in_words
 from benchmarks.serving.systems import GATEWISE, HERE
+from benchmarks.tables import median_range, table
 
 RESULTS = HERE / "results"
 Row = dict[str, Any]
 
 
 def spread(rows: Iterable[Row], key: str, form: str) -> str:
-    """Median and, where there are several, smallest and largest."""
-    values = [row[key] for row in rows]
-    middle = format(float(np.median(values)), form)
-    return middle if len(values) == 1 else f"{middle} ({format(min(values), form)}-{format(max(values), form)})"
-
-
-def table(head: list[str], lines: Iterable[list[str]]) -> str:
-    """A table in Markdown."""
-    rows = [head, ["---"] * len(head), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+    """Median of a figure and, where there are several, smallest and largest."""
+    return median_range([row[key] for row in rows], form)
 
 
 def closed(rows: dict[str, dict[str, list[Row]]]) -> str:
@@ -156,7 +150,7 @@ def main() -> None:
         file = RESULTS / f"{name}.json"
         if file.exists():
             result = json.loads(file.read_text())
-            machine = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+            machine = in_words(result["machine"])
             parts.append(f"## {title}\n\n`python -m benchmarks.serving {name}`; {machine}.\n\n{words(result['rows'])}")
     (RESULTS / "README.md").write_text("\n".join(parts))
 

@@ -18,10 +18,11 @@ from typing import Any
 
 import orjson
 
+from benchmarks import environments
 from benchmarks.serving.models import CHANNELS, TIMESTEPS, Case
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+ROOT = environments.ROOT
 PEERS = HERE / "peers"
 _FLOAT_TORCH = ["torch==2.13.0", "safetensors", "numpy"]
 _ORT = ["onnxruntime", "numpy", "orjson"]
@@ -118,27 +119,20 @@ PEER_SYSTEMS = [
 ]
 
 
-def install(system: System, venvs: Path) -> Path:
+def install(system: System) -> Path:
     """Make the system's environment where it is not there yet; return its `bin`."""
     if not system.packages:
         return Path(sys.executable).parent
-    folder = venvs / _slug(system.name)
-    if not (folder / "installed").exists():
-        print(f"Installing {system.name}", flush=True)
-        subprocess.run([system.python, "-m", "venv", str(folder)], check=True)
-        pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *system.packages], check=True)
-        (folder / "installed").touch()
-    return folder / "bin"
+    return environments.install(system.name, system.packages, python=system.python)
 
 
 class Server:
     """A running system, pinned to cores."""
 
-    def __init__(self, system: System, case: Case, port: int, cores: set[int], venvs: Path, work: Path) -> None:
+    def __init__(self, system: System, case: Case, port: int, cores: set[int], work: Path) -> None:
         self.system, self.case, self.port = system, case, port
-        binaries = install(system, venvs)
-        mine = work / _slug(system.name)
+        binaries = install(system)
+        mine = work / environments.slug(system.name)
         mine.mkdir(parents=True, exist_ok=True)
         _mlserver_settings(mine, port)
         names = {"port": str(port), "model": str(case.folder), "work": str(mine)}
@@ -246,10 +240,6 @@ def raw_request(path: str, body: bytes, content_type: str = "application/json") 
         f"Content-Length: {len(body)}",
     ]
     return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-def _slug(name: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-")
 
 
 def _mlserver_settings(folder: Path, port: int) -> None:

@@ -17,7 +17,7 @@ from gatewise.architecture import ModelConfig
 from gatewise.errors import InvalidConfig
 from gatewise.text import TextEncoder, TextEncoderConfig
 from tests.unit.training.small_runs import CPU, LABELS, TRAIN, VALID, figures, same_weights, trained
-from training import fitting
+from training import callbacks, fitting
 from training.callbacks import BestWeights, CheckpointFile
 from training.config import TrainingConfig
 from training.data import EncodedDataset
@@ -26,6 +26,12 @@ from training.module import ClassifierModule
 from training.preparing import make_forms
 
 CONVOLVED = {"stem_stride": 2, "stem_channels": 3, "branch_channels": (4,), "branch_kernels": (3,)}
+
+
+@pytest.fixture(autouse=True)
+def _a_checkpoint_after_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Say after which epoch a run goes on, however slow the machine is at the moment."""
+    monkeypatch.setattr(callbacks, "_LARGEST_SHARE", float("inf"))
 
 
 class Cut(BaseException):
@@ -189,6 +195,21 @@ def test_a_checkpoint_that_was_cut_off_leaves_the_one_before(tmp_path: Path, mon
         with pytest.raises(Cut):
             trained(tmp_path / "cut")
     resumed = trained(tmp_path / "cut", resume=True)
+    assert same_weights(resumed, whole)
+    assert figures(resumed) == figures(whole)
+
+
+def test_a_checkpoint_waits_until_training_has_taken_its_time_and_the_run_ends_as_it_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(tmp_path / "whole")
+    monkeypatch.setattr(callbacks, "_LARGEST_SHARE", 1e-9)
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        trained(tmp_path / "cut", say=cut_at("before the record", patch))
+    lines: list[str] = []
+    resumed = trained(tmp_path / "cut", resume=True, say=lines.append)
+    # There is the first epoch's alone: three of the four are trained again.
+    assert len(lines) - 1 == 3
     assert same_weights(resumed, whole)
     assert figures(resumed) == figures(whole)
 

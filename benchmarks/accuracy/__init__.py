@@ -1,0 +1,1 @@
+"""How well Gatewise's default recipe classifies real data, beside the field's simple, strong methods."""

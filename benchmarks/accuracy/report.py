@@ -1,0 +1,178 @@
+"""From the records to results/README.md: goals, each set with its systems, and the recipe without each part."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.accuracy.ablation import PARTS
+from benchmarks.accuracy.chosen import chosen
+from benchmarks.accuracy.records import GATEWISE, Key, Record, Records
+from benchmarks.accuracy.sets import SETS, BenchmarkSet, Goal
+from benchmarks.machine import in_words
+from benchmarks.tables import mean_deviation, table
+from gatewise.durable import replace_text
+
+# The rows of a set's table by the record's system and cell.
+_LSTM, _GRU, _CHOSEN = "Gatewise LSTM", "Gatewise GRU", "Gatewise, chosen"
+_SHOWN = {
+    **{"majority": "majority", "tag-majority": "majority tag of each word", "tfidf-svm": "TF-IDF + linear SVM"},
+    **{"nb-logistic": "NB-weighted logistic regression", "fasttext": "fastText", "minirocket": "MiniRocket"},
+    **{"dtw-1nn": "1-NN DTW", "step-logistic": "logistic regression of each step"},
+}
+Rows = dict[str, dict[int, Record]]
+"""Records of a set by the table's row and the seed."""
+
+
+def write_report(records: Records, folder: Path) -> None:
+    """Write the report of the records that there are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_text(folder / "README.md", report(records.all()))
+
+
+def report(records: Iterable[tuple[Key, Record]]) -> str:
+    """The report in Markdown."""
+    kept = list(records)
+    of_sets: dict[str, Rows] = {name: _rows(name, kept) for name in SETS}
+    of_sets = {name: rows for name, rows in of_sets.items() if rows}
+    head = (
+        "# Results\n\nMade by `python -m benchmarks.accuracy`. Percent on the test split, mean ± standard deviation "
+        "over seeds, their number in brackets. Everything was chosen on validation; Gatewise's figures are those of "
+        "the default recipe, trained from scratch and measured on the reloaded artifact. *Chosen* is the cell that "
+        "`gatewise train` would choose with each seed. Minutes are of training alone, on one thread; aeon's first fit "
+        "compiles its functions, which can take longer than the fit.\n"
+    )
+    parts = [head, f"## Goals\n\n{_goals(of_sets)}"]
+    parts += [f"## {name}\n\n{_set_table(SETS[name], rows)}" for name, rows in of_sets.items()]
+    ablation = _ablation(kept)
+    if ablation:
+        parts.append(f"## The recipe without each part\n\n{ablation}")
+    parts.append(f"## The machine\n\n{_machines(kept)}")
+    return "\n".join(parts)
+
+
+def judged(goal: Goal, percents: Sequence[float]) -> str:
+    """How the mean of percents stands to a goal; it is compared as it is shown, to a hundredth."""
+    if not percents:
+        return "-"
+    mean = round(float(np.mean(percents)), 2)
+    if goal.stretch is not None and mean >= goal.stretch:
+        return "met, and the stretch"
+    return "met" if mean >= goal.percent else f"short by {goal.percent - mean:.2f}"
+
+
+def _rows(name: str, records: Sequence[tuple[Key, Record]]) -> Rows:
+    """The set's records by row and seed, with the chosen cell's as a row of its own."""
+    found: defaultdict[str, dict[int, Record]] = defaultdict(dict)
+    for key, record in records:
+        if key.set == name and not key.without:
+            shown = f"Gatewise {key.cell.upper()}" if key.system == GATEWISE else _SHOWN[key.system]
+            found[shown][key.seed] = record
+    for seed in sorted(found[_LSTM].keys() & found[_GRU].keys()):
+        cells = {"lstm": found[_LSTM][seed], "gru": found[_GRU][seed]}
+        found[_CHOSEN][seed] = cells[chosen(cells)]
+    order = [_LSTM, _GRU, _CHOSEN, *_SHOWN.values()]
+    return {row: dict(sorted(found[row].items())) for row in order if found.get(row)}
+
+
+def _percents(records: Iterable[Record], split: str, metric: str) -> list[float]:
+    found = [record.get("metrics", {}).get(split, {}).get(metric) for record in records]
+    return [100 * value for value in found if value is not None]
+
+
+def _counted(values: Sequence[float], form: str = ".2f") -> str:
+    return f"{mean_deviation(values, form)} ({len(values)})" if values else "-"
+
+
+def _goals(of_sets: dict[str, Rows]) -> str:
+    lines = []
+    for name, rows in of_sets.items():
+        for goal in SETS[name].goals:
+            means = {row: _percents(rows.get(row, {}).values(), goal.split, goal.metric) for row in rows}
+            peers = {row: float(np.mean(values)) for row, values in means.items() if row in _SHOWN.values() and values}
+            best = max(peers, key=peers.__getitem__) if peers else None
+            lines.append(
+                [
+                    f"{name}{' (second test)' if goal.split == 'test_2' else ''}",
+                    goal.metric,
+                    f"{goal.percent:g}" + (f" ({goal.stretch:g})" if goal.stretch else ""),
+                    *(_counted(means.get(row, [])) for row in (_LSTM, _GRU, _CHOSEN)),
+                    judged(goal, means.get(_CHOSEN, [])),
+                    f"{best} {peers[best]:.2f}" if best else "-",
+                ]
+            )
+    head = ["set", "figure", "goal (stretch)", "LSTM", "GRU", "chosen", "chosen against goal", "best comparator"]
+    return table(head, lines)
+
+
+def _set_table(each: BenchmarkSet, rows: Rows) -> str:
+    metric = each.metric
+    splits = ["test", "test_without_duplicates", "valid"] + (["test_2"] if each.second_test else [])
+    lines = []
+    for row, by_seed in rows.items():
+        records = list(by_seed.values())
+        skipped = next((record["skipped"] for record in records if "skipped" in record), None)
+        if skipped:
+            lines.append([row, f"not run: {skipped}", *["-"] * (len(splits) + 1)])
+            continue
+        minutes = [record["training_seconds"] / 60 for record in records]
+        weights = [record["parameters"] for record in records if record.get("parameters")]
+        lines.append(
+            [
+                row,
+                *(_counted(_percents(records, split, metric)) for split in splits),
+                mean_deviation(minutes, ".2f"),
+                f"{int(np.median(weights)):,}" if weights else "-",
+            ]
+        )
+    names = {"test": f"test {metric}", "test_without_duplicates": "without duplicates", "test_2": "second test"}
+    head = ["system", *(names.get(split, split) for split in splits), "minutes a fit", "parameters"]
+    told = "; ".join(_goal_in_words(goal) for goal in each.goals) or "no goal: a user's plain file"
+    return f"Goal: {told}.\n\n{table(head, lines)}"
+
+
+def _goal_in_words(goal: Goal) -> str:
+    stretch = f", stretch {goal.stretch:g}" if goal.stretch else ""
+    return f"{goal.metric} {goal.percent:g}{' on the second test' if goal.split == 'test_2' else ''}{stretch}"
+
+
+def _ablation(records: Sequence[tuple[Key, Record]]) -> str:
+    """What validation loses without each part: the difference to the whole recipe of the same set, cell and seed."""
+    by_key = dict(records)
+    names = {part.replace(" ", "-"): part for part in PARTS}
+    losses: defaultdict[str, defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for key, record in records:
+        whole = by_key.get(Key(key.set, key.system, key.cell, key.seed))
+        if not key.without or whole is None:
+            continue
+        metric = SETS[key.set].metric
+        with_it, without = (_percents([each], "valid", metric)[0] for each in (whole, record))
+        losses[names[key.without]][f"{key.set} {key.cell.upper()}"].append(without - with_it)
+    if not losses:
+        return ""
+    columns = sorted({column for row in losses.values() for column in row})
+    lines = [[part, *(_counted(losses[part][c], "+.2f") for c in columns)] for part in PARTS if part in losses]
+    caption = (
+        "Points of the validation score that change when a part is left out, everything else as the recipe has it: "
+        "below zero the part helps. Mean ± standard deviation over seeds, each against the whole recipe with the same "
+        "seed.\n\n"
+    )
+    return caption + table(["without", *columns], lines)
+
+
+def _machines(records: Sequence[tuple[Key, Record]]) -> str:
+    """Each machine with the commits that ran on it; the time is that of its last fit."""
+    commits: defaultdict[str, set[str]] = defaultdict(set)
+    last: dict[str, str] = {}
+    for _, record in records:
+        machine: dict[str, Any] = dict(record["machine"])
+        when = machine.pop("when")
+        words = in_words(machine)
+        commits[words].add(record["commit"])
+        last[words] = max(last.get(words, ""), when)
+    lines = [f"- {words}; last fit {last[words]}; commits {', '.join(sorted(commits[words]))}" for words in commits]
+    return "\n".join(lines) + "\n"
