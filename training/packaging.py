@@ -49,6 +49,11 @@ class Fitted(NamedTuple):
     temperature: float
     blend: Blend | None
 
+    @property
+    def share(self) -> float:
+        """The factor of the linear branch's scores; 0 without one."""
+        return self.blend.share if self.blend else 0.0
+
 
 @dataclass(frozen=True)
 class Packer:

@@ -28,12 +28,6 @@ from training.preparing import make_forms
 CONVOLVED = {"stem_stride": 2, "stem_channels": 3, "branch_channels": (4,), "branch_kernels": (3,)}
 
 
-@pytest.fixture(autouse=True)
-def _a_checkpoint_after_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Say after which epoch a run goes on, however slow the machine is at the moment."""
-    monkeypatch.setattr(callbacks, "_LARGEST_SHARE", float("inf"))
-
-
 class Cut(BaseException):
     """The end of a process, without its end."""
 
