@@ -19,12 +19,12 @@ from gatewise.artifact import read_manifest
 from gatewise.predictor import Predictor
 from gatewise.store import Store
 from tests.unit.training.small_runs import CPU
-from training import compare, job
+from training import compare, finishing, job, learning
 from training.data import EncodedDataset
 from training.dataset import Dataset
 from training.evaluation import score
 from training.fitting import Candidate
-from training.job import JobOptions, JobResult
+from training.plan import JobOptions, JobResult
 from training.splits import read_splits
 
 TINY: dict[str, Any] = {"cells": ("gru",), "hidden_size": 4, "dense_sizes": (4,), "epochs": 2, "batch_size": 16}
@@ -81,7 +81,7 @@ def run(
 ) -> Done:
     said: list[str] = []
     fits: list[Any] = []
-    original = job.fit
+    original = learning.fit
 
     def spy(
         model: Any, config: Any, train: Any, valid: Any, labels: Any, forms: Any, folder: Path, **others: Any
@@ -97,7 +97,7 @@ def run(
 
     options = {name: more.pop(name) for name in ("valid", "test", "max_seconds") if name in more}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job, "fit", spy)
+        patch.setattr(learning, "fit", spy)
         patch.setattr(compare, "_latency_ms", lambda predictor, valid: 1.0)
         result = job.run(
             JobOptions(
@@ -153,7 +153,7 @@ def test_a_validation_file_that_was_given_is_never_trained_on(tmp_path: Path) ->
         done = run(tmp_path, data, valid=str(valid), **settings)
         assert not done.refitted
         assert len(done.fits) == 1
-        assert not [line for line in done.said if "once more" in line or "trained again" in line]
+        assert not [line for line in done.said if "once more" in line]
         assert same(weights_in(done.result.artifact), done.fits[0][3].weights)
 
 
@@ -169,7 +169,7 @@ def test_a_refit_that_is_not_asked_for_does_not_happen(tmp_path: Path, setting: 
     done = run(tmp_path, write_series(tmp_path / "all.jsonl", 80, 0), **setting)
     assert not done.refitted
     assert len(done.fits) == 1
-    assert not [line for line in done.said if "once more" in line or "trained again" in line]
+    assert not [line for line in done.said if "once more" in line]
 
 
 def test_a_cell_that_was_stopped_by_its_patience_is_not_trained_again(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_cell_that_was_stopped_by_its_patience_is_not_trained_again(tmp_path: 
     done = run(tmp_path, data, epochs=60, patience=1, learning_rate=0.5, schedule="constant")
     assert done.fits[0][3].stopped_by == "patience"
     assert not done.refitted
-    assert "GRU is not trained again on the validation rows too: it was stopped before its last epoch" in done.said
+    assert "GRU is not trained once more on the validation rows too: it was stopped before its last epoch" in done.said
     assert same(weights_in(done.result.artifact), done.fits[0][3].weights)
 
 
@@ -188,7 +188,7 @@ def test_a_cell_is_trained_again_only_where_the_time_is_enough(
     monkeypatch.setattr(Candidate, "seconds", needed)
     done = run(tmp_path, write_series(tmp_path / "all.jsonl", 80, 0), max_seconds=600.0)
     assert done.refitted is happens
-    assert ("GRU is not trained again on the validation rows too: the time is up" in done.said) is not happens
+    assert ("GRU is not trained once more on the validation rows too: the time is up" in done.said) is not happens
     assert len(done.fits) == 1 + happens
 
 
@@ -256,7 +256,7 @@ def test_texts_that_share_no_word_are_told_to_have_no_linear_branch(tmp_path: Pa
     done = run(tmp_path, path, wide="auto", level="words", embedding_dim=4, min_count=1)
     told = done.said[done.said.index("Fitting the linear branch") + 1]
     assert told.startswith("  left out: ")
-    assert "no two texts share a word" in told
+    assert "no word stands in two texts" in told
     assert read_manifest(done.result.artifact).model.wide_buckets == 0
     assert done.refitted
 
@@ -290,14 +290,14 @@ def test_a_job_that_was_cut_off_in_the_refit_ends_as_one_that_was_not(
     epochs: list[str] = []
     with monkeypatch.context() as patch:
         if moment == "before it is packed":
-            pack = job.Packer.pack
+            pack = finishing.Packer.pack
 
             def cut_second(self: Any, folder: Path, *others: Any) -> Any:
                 if folder.parent.name == "refit":
                     raise Cut
                 return pack(self, folder, *others)
 
-            patch.setattr(job.Packer, "pack", cut_second)
+            patch.setattr(finishing.Packer, "pack", cut_second)
         with pytest.raises(Cut):
             run(tmp_path / "cut", data, say=cut, **settings)
     assert len(Store().list("tiny")) == 1
