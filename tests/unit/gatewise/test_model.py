@@ -141,7 +141,9 @@ def test_dropout_is_off_when_the_network_answers(kind: str, head: str) -> None:
     for one, other in zip(logits_of(network(config, weights), sequences), logits_of(model, sequences), strict=True):
         np.testing.assert_array_equal(one, other)
     model.train()
-    assert np.abs(logits_of(model, sequences)[0] - logits_of(model, sequences)[0]).max() > 0
+    # Two draws of so few units can be the same, eight are not.
+    torch.manual_seed(0)
+    assert len({logits_of(model, sequences)[0].tobytes() for _ in range(8)}) > 1
 
 
 def test_locked_dropout_drops_the_same_features_at_every_step_and_keeps_the_mean() -> None:
