@@ -141,9 +141,9 @@ def test_dropout_is_off_when_the_network_answers(kind: str, head: str) -> None:
     for one, other in zip(logits_of(network(config, weights), sequences), logits_of(model, sequences), strict=True):
         np.testing.assert_array_equal(one, other)
     model.train()
-    pairs = zip(logits_of(model, sequences), logits_of(model, sequences), strict=True)
-    # Of so few units a draw may drop none that counts in one sequence, but not in all.
-    assert max(np.abs(one - other).max() for one, other in pairs) > 0
+    # Two draws of so few units can be the same, eight are not.
+    torch.manual_seed(0)
+    assert len({logits_of(model, sequences)[0].tobytes() for _ in range(8)}) > 1
 
 
 def test_locked_dropout_drops_the_same_features_at_every_step_and_keeps_the_mean() -> None:

@@ -150,7 +150,7 @@ def trained_network(config: ModelConfig, forms: Forms, rows: list[np.ndarray]) -
     """A few steps on random labels, which move every part of the network, with all that only training does."""
     random = np.random.default_rng(0)
     torch.manual_seed(0)
-    network = Network(config, forms, 0.2, LABELS).train()
+    network = Network(config, forms, word_dropout=0.2).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
     for _ in range(8):
         labels = [np.array(random.integers(0, 3, size=len(row) if config.task == "step" else None)) for row in rows]

@@ -162,7 +162,8 @@ def test_rare_classes_weigh_more_where_they_are_very_rare() -> None:
 
 
 def test_long_texts_are_cut_and_series_are_not() -> None:
-    assert resolve(replace(TEXT, lengths=(200, 400, 900)), {})[0].max_length == 256
+    assert resolve(replace(TEXT, lengths=(200, 257, 900)), {})[0].max_length == 256
+    assert resolve(replace(TEXT, lengths=(200, 256, 900)), {})[0].max_length == 512
     assert resolve(TEXT, {})[0].max_length == 512
     assert resolve(SERIES, {})[0].max_length is None
 

@@ -239,7 +239,7 @@ def test_what_stands_in_the_padding_is_never_trained(head: str) -> None:
     config = config_of("text", head=head, vocab_size=9, bidirectional=True, dense_sizes=(), pair_buckets=1000)
     forms = Forms(["[PAD]", "[UNK]", *"abcdefg"], 0)
     torch.manual_seed(0)
-    network = Network(config, forms, 0.0, ("a", "b", "c"))
+    network = Network(config, forms, 0.0)
     logits = network(torch.tensor([[4, 5, 0, 0], [1, 2, 3, 4]]), torch.tensor([2, 4]))
     real = torch.tensor([[True, True, False, False], [True] * 4]) if head in PER_STEP else slice(None)
     logits[real].sum().backward()

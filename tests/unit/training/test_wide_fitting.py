@@ -232,7 +232,7 @@ def test_a_useless_branch_is_left_out_and_a_useful_one_kept() -> None:
     assert kept.both_loss < kept.network_loss
     assert kept.both > kept.network
     assert left.share == 0
-    assert left.both == left.network
+    assert (left.both, left.both_loss) == (left.network, left.network_loss)
     assert "left out" in left.in_words()
     assert "both together" in kept.in_words()
 
@@ -246,9 +246,8 @@ def test_the_share_is_the_one_of_least_loss_and_the_figures_are_those_of_both() 
     truth, network, useful, _ = drawn()
     blended = blend(network, useful, truth, always=False)
     both = network + np.float32(blended.share) * useful
-    assert (blended.network_loss, blended.both_loss) == pytest.approx(
-        (least_loss(network, truth), least_loss(both, truth)), abs=1e-6
-    )
+    assert blended.network_loss == pytest.approx(least_loss(network, truth), abs=1e-6)
+    assert blended.both_loss == pytest.approx(least_loss(both, truth), abs=1e-6)
     expected = [(logits.argmax(axis=1) == truth).mean() for logits in (network, useful, both)]
     assert [blended.network, blended.branch, blended.both] == pytest.approx(expected)
     for share in (blended.share / 2, blended.share * 2):
@@ -316,10 +315,11 @@ def test_a_packed_model_adds_its_share_of_the_branch_to_the_network(engine: Any,
     packer = packer_of(said=said, unseen=unseen)
     branch = fitted(TRAIN, LABELS, "nb", 30.0)
     packed = packer.pack(tmp_path / "artifact", *network_of(), branch)
-    assert packed.share > 0
+    assert packed.blend is not None
+    assert packed.blend.share > 0
     predictor = Predictor.load(tmp_path / "artifact", engine=engine)
     assert (predictor.manifest.model.wide_buckets, predictor.manifest.model.wide_order) == (branch.buckets, 3)
-    expected = network_logits(packer, VALID) + packed.share * branch.logits(VALID, ENCODER)
+    expected = network_logits(packer, VALID) + packed.blend.share * branch.logits(VALID, ENCODER)
     for result, logits in zip(predictor.run_each(VALID.items), expected, strict=True):
         assert not isinstance(result, InvalidSequence)
         np.testing.assert_allclose(predictor.scores(*result), logits, rtol=0, atol=2e-4)
@@ -338,13 +338,15 @@ def test_a_branch_of_no_use_is_not_in_the_artifact(tmp_path: Path) -> None:
     branch = fitted(TRAIN, LABELS, "nb", 30.0)
     nothing = Wide(np.zeros_like(branch.weight), np.zeros_like(branch.bias), branch.recipe)
     packed = packer.pack(tmp_path / "artifact", *network_of(), nothing)
-    assert packed.share == 0
+    assert packed.blend is not None
+    assert packed.blend.share == 0
     predictor = Predictor.load(tmp_path / "artifact")
     assert predictor.manifest.model == network_of()[0]
     assert predictor.encode("apple").wide is None
     assert "left out" in said[0]
     kept = packer_of(always=True).pack(tmp_path / "kept", *network_of(), nothing)
-    assert kept.share > 0
+    assert kept.blend is not None
+    assert kept.blend.share > 0
     assert Predictor.load(tmp_path / "kept").manifest.model.wide_buckets == branch.buckets
 
 
@@ -352,8 +354,8 @@ def test_what_an_earlier_candidate_fitted_is_taken_over(tmp_path: Path) -> None:
     said: list[str] = []
     packer = packer_of(said=said)
     branch = fitted(TRAIN, LABELS, "idf", 10.0)
-    packed = packer.pack(tmp_path / "artifact", *network_of(), branch, Fitted(2.5, replace(BLEND, share=0.75)))
-    assert (packed.temperature, packed.share) == (2.5, 0.75)
+    earlier = Fitted(temperature=2.5, blend=Blend(0.75, 0.8, 0.7, 0.9, 0.5, 0.4))
+    assert packer.pack(tmp_path / "artifact", *network_of(), branch, earlier) == earlier
     assert said == []
     predictor = Predictor.load(tmp_path / "artifact")
     assert predictor.manifest.temperature == 2.5
@@ -361,13 +363,14 @@ def test_what_an_earlier_candidate_fitted_is_taken_over(tmp_path: Path) -> None:
     for result, logits in zip(predictor.run_each(VALID.items), expected, strict=True):
         assert not isinstance(result, InvalidSequence)
         np.testing.assert_allclose(predictor.scores(*result), logits, rtol=0, atol=2e-4)
-    without = packer.pack(tmp_path / "without", *network_of(), branch, Fitted(2.5, replace(BLEND, share=0.0)))
-    assert without.share == 0
+    left_out = Fitted(temperature=2.5, blend=Blend(0.0, 0.8, 0.7, 0.8, 0.5, 0.5))
+    assert packer.pack(tmp_path / "without", *network_of(), branch, left_out) == left_out
     assert Predictor.load(tmp_path / "without").manifest.model.wide_buckets == 0
 
 
 def test_a_blend_says_in_words_what_it_measured() -> None:
-    assert BLEND.in_words() == (
+    kept = Blend(share=0.5, network=0.8, branch=0.7, both=0.9, network_loss=0.5, both_loss=0.4)
+    assert kept.in_words() == (
         "on validation the network alone has accuracy 0.8000, the linear branch alone 0.7000, "
         "both together 0.9000 (log-loss 0.5000 -> 0.4000)"
     )
