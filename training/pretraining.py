@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from rich.console import Console
@@ -49,6 +50,7 @@ class PretrainingModule(pl.LightningModule):
     Args:
         forms: what the integers of a text's rows stand for; None for series.
         series: how the readings of a series were encoded; None for texts.
+        counts: how often each token id of a text is met, (V,).
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class PretrainingModule(pl.LightningModule):
         *,
         forms: Forms | None,
         series: TimeSeriesEncoderConfig | None,
+        counts: Tensor,
         total_steps: int,
     ) -> None:
         super().__init__()
@@ -67,7 +70,7 @@ class PretrainingModule(pl.LightningModule):
         set_update_gate_bias(network.classifier, config.update_gate_bias)
         self.model: LanguageModel | MaskedReconstruction
         if series is None:
-            self.model = LanguageModel(network)
+            self.model = LanguageModel(network, counts)
         else:
             self.model = MaskedReconstruction(network, len(series.channels), has_missing=series.allow_missing)
         layers = tuple(f"classifier.recurrent.{i}." for i in range(self.model.depth))
@@ -178,7 +181,8 @@ def pretrain(
         trainer = make_trainer(passes, devices, max_seconds, callbacks, False)
         torch.manual_seed(config.seed)
         steps = -(-len(rows) // config.batch_size // trainer.world_size) * config.pretrain_epochs
-        module = PretrainingModule(model, config, forms=forms, series=series, total_steps=max(steps, 2))
+        counts = token_counts(rows, model)
+        module = PretrainingModule(model, config, forms=forms, series=series, counts=counts, total_steps=max(steps, 2))
         checkpoint = folder / CHECKPOINT if resume and (folder / CHECKPOINT).exists() else None
         if checkpoint:
             say(f"  goes on from {checkpoint}")
@@ -188,6 +192,14 @@ def pretrain(
         _write_finished(folder, pretrained)
     trainer.strategy.barrier()
     return pretrained
+
+
+def token_counts(rows: EncodedDataset, model: ModelConfig) -> Tensor:
+    """How often each id of a text's vocabulary stands in encoded rows, (V,); nothing for series."""
+    if model.vocab_size is None:
+        return torch.zeros(0)
+    forms = np.concatenate(rows.inputs)
+    return torch.from_numpy(np.bincount(forms[forms < model.vocab_size], minlength=model.vocab_size))
 
 
 def pretraining_of(folder: Path) -> list[dict[str, float]]:
