@@ -114,8 +114,10 @@ class PretrainingModule(pl.LightningModule):
         """AdamW in one cycle, as fast as the fine-tuning that follows."""
         config = self.config
         taught = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        # As in fine-tuning: what is fused cannot be clipped in mixed precision.
+        fused = config.precision == "32-true" or not config.gradient_clip
         optimizer = torch.optim.AdamW(
-            taught, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
+            taught, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=fused
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, config.learning_rate, self.total_steps, pct_start=0.15, cycle_momentum=False
@@ -174,13 +176,13 @@ def pretrain(
         return done
     torch.set_num_threads(devices.threads)
     record = EpochRecord(f"{model.cell} pretraining", say, console)
-    data = SequenceDataModule(rows, held_out, batch_size=config.batch_size, seed=config.seed)
+    data = SequenceDataModule(rows, held_out, batch_size=config.pretrain_batch_size, seed=config.seed)
     with quiet_lightning():
         callbacks = [EpochSeed(config.seed), record, checkpoint_in(folder)]
         passes = config.model_copy(update={"epochs": config.pretrain_epochs})
         trainer = make_trainer(passes, devices, max_seconds, callbacks, False)
         torch.manual_seed(config.seed)
-        steps = -(-len(rows) // config.batch_size // trainer.world_size) * config.pretrain_epochs
+        steps = -(-len(rows) // config.pretrain_batch_size // trainer.world_size) * config.pretrain_epochs
         counts = token_counts(rows, model)
         module = PretrainingModule(model, config, forms=forms, series=series, counts=counts, total_steps=max(steps, 2))
         checkpoint = folder / CHECKPOINT if resume and (folder / CHECKPOINT).exists() else None

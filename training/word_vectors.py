@@ -21,8 +21,9 @@ from training.dataset import Dataset
 from training.vectors import Vectors, read_vectors
 from training.word_tables import PretrainedRows
 
-# Standard deviation of the numbers of all vectors together, whatever it is in the file.
-_SCALE = 0.3
+# Standard deviation of the numbers of all vectors together, whatever it is in the file. Of 0.1, 0.3 and 1 this gave the
+# lowest validation loss on two sets of texts, beside parts that are drawn much smaller and grow.
+_SCALE = 1.0
 # A file that knows fewer of the tokens is likely to be of another language, or to write words in another way.
 _FEW = 0.5
 

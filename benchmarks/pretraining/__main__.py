@@ -73,6 +73,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="where the sets are, a folder each")
     parser.add_argument("--embeddings", type=Path, help="word vectors for the sets of texts")
     parser.add_argument("--sets", default=",".join(_SETS))
+    parser.add_argument("--given", default="labels,unlabelled,vectors", help="of labels, unlabelled, vectors, both")
     parser.add_argument("--labels", default=",".join(_LABELS))
     parser.add_argument("--seeds", default="1,2,3")
     return parser.parse_args()
@@ -89,7 +90,8 @@ def _cases(arguments: argparse.Namespace) -> Iterator[Case]:
 
 def _givens(arguments: argparse.Namespace, data: str) -> list[str]:
     is_text = read(find_files(arguments.data / data, valid=None, test=None).train).kind == "text"
-    return ["labels", "unlabelled"] + (["vectors", "both"] if arguments.embeddings and is_text else [])
+    possible = ["labels", "unlabelled"] + (["vectors", "both"] if arguments.embeddings and is_text else [])
+    return [given for given in arguments.given.split(",") if given in possible]
 
 
 def _run(case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
