@@ -129,7 +129,8 @@ def fit_width(vectors: NDArray[np.float32], width: int) -> NDArray[np.float32]:
 
     Narrower, they are their principal components; wider, the rest is zero, for training to fill.
     """
-    centred = (vectors - vectors.mean(axis=0)).astype(np.float64)
+    exact = vectors.astype(np.float64)
+    centred = exact - exact.mean(axis=0)
     dim = centred.shape[1]
     if width < dim:
         _, directions = np.linalg.eigh(centred.T @ centred)
