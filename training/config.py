@@ -98,10 +98,11 @@ class TrainingConfig(BaseModel):
 
     # Word vectors and unlabelled sequences, where the job is given any
     embedding_mode: EmbeddingMode = Field(
-        "gated", description="of pretrained word vectors; gated mixes each with one of the task's own"
+        "finetuned", description="of pretrained word vectors; gated mixes each with one of the task's own"
     )
     embedding_words: int = Field(20_000, ge=0, description="words of the vectors' file known beyond those of train")
     pretrain_epochs: int = Field(0, ge=0, le=100_000, description="passes over the unlabelled sequences")
+    pretrain_batch_size: int = Field(64, ge=1)
     unfreeze_epochs: int = Field(
         0, ge=0, description="epochs that each pretrained part waits for the one above it; 0 trains all from the start"
     )

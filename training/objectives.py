@@ -15,8 +15,8 @@ from gatewise.model import RecurrentLayer
 from gatewise.text import UNKNOWN_ID
 from training.module import Network
 
-# Tokens are predicted among the most frequent ones; a softmax over all costs more than the rest of the network.
-_PREDICTED = 8_192
+# Words that stand for all others where a vocabulary is much larger: a softmax over all costs more than the network.
+_SAMPLED = 512
 # Share of the steps of a series that are hidden, in gaps of this share of its length.
 _HIDDEN, _GAP = 0.3, 0.125
 _SHORTEST_GAP = 2
@@ -35,19 +35,28 @@ class LanguageModel(nn.Module):
     The outputs are tied to the word table (Press & Wolf 2017). Pairs of neighbours are left out: read from right to
     left they would tell the answer. So would the layers above the first where there are two directions: each reads what
     the other has seen, and only the first layer is taught.
+
+    In training the sum over a large vocabulary is estimated from words drawn by their frequency, each weighed by how
+    rarely it is drawn (Bengio & Senecal 2003); measuring takes all.
+
+    Args:
+        counts: how often each id of the vocabulary is met, (V,).
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, counts: Tensor) -> None:
         super().__init__()
         assert network.embedding is not None
         self.network = network
         config = network.classifier.config
         self.depth = 1 if config.bidirectional else config.num_layers
-        self.size = min(network.embedding.vocab_size, _PREDICTED)
         self.projections = nn.ModuleDict(
             {name: nn.Linear(config.hidden_size, config.feature_size) for name in config.directions}
         )
-        self.bias = nn.Parameter(torch.zeros(self.size))
+        # Padding and the unknown token, the first ids, are no answers.
+        frequency = counts[UNKNOWN_ID + 1 :].double() + 1
+        self.bias = nn.Parameter(torch.zeros(len(frequency)))
+        self.frequency: Tensor
+        self.register_buffer("frequency", frequency / frequency.sum(), persistent=False)
 
     def forward(self, forms: Tensor, lengths: Tensor) -> Loss:
         """Return the summed negative log-likelihood of the known tokens of (B, T), in nats, over the directions."""
@@ -59,7 +68,7 @@ class LanguageModel(nn.Module):
         steps = torch.arange(forms.shape[1], device=forms.device)
         backwards = reading_backwards(steps, lengths)
         rows = torch.arange(len(forms), device=forms.device)[:, None]
-        words = embedding.words.table()[: self.size]
+        words = embedding.words.table()[UNKNOWN_ID + 1 :]
         losses = []
         for name in self.projections:
             order = steps.expand_as(forms) if name == LEFT_TO_RIGHT else backwards
@@ -74,11 +83,25 @@ class LanguageModel(nn.Module):
             assert isinstance(layer, RecurrentLayer)
             x = classifier.recurrent_dropout(layer[name](x)[0])
         targets = ids[:, 1:]
-        is_real = torch.arange(1, ids.shape[1], device=ids.device) < lengths[:, None]
-        chosen = is_real & (targets > UNKNOWN_ID) & (targets < self.size)
-        logits = self.projections[name](x[:, :-1][chosen]) @ words.T + self.bias
-        total = nn.functional.cross_entropy(logits.float(), targets[chosen], reduction="sum")
+        chosen = (torch.arange(1, ids.shape[1], device=ids.device) < lengths[:, None]) & (targets > UNKNOWN_ID)
+        queries = self.projections[name](x[:, :-1][chosen]).float()
+        answers = targets[chosen] - UNKNOWN_ID - 1
+        is_sampled = self.training and len(words) > 2 * _SAMPLED
+        total = self._estimated(queries, answers, words) if is_sampled else self._exact(queries, answers, words)
         return Loss(total, chosen.sum())
+
+    def _exact(self, queries: Tensor, answers: Tensor, words: Tensor) -> Tensor:
+        """Summed negative log-likelihood of answers (N,) to queries (N, E)."""
+        return nn.functional.cross_entropy(queries @ words.T + self.bias, answers, reduction="sum")
+
+    def _estimated(self, queries: Tensor, answers: Tensor, words: Tensor) -> Tensor:
+        """The same, from the right words and a sample that all queries share."""
+        drawn = torch.multinomial(self.frequency, _SAMPLED, replacement=True)
+        weights = -torch.log(_SAMPLED * self.frequency[drawn]).float()
+        others = queries @ words[drawn].T + self.bias[drawn] + weights
+        others = others.masked_fill(answers[:, None] == drawn, -torch.inf)
+        right = (queries * words[answers]).sum(dim=1) + self.bias[answers]
+        return (torch.cat([right[:, None], others], dim=1).logsumexp(dim=1) - right).sum()
 
 
 class MaskedReconstruction(nn.Module):

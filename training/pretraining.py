@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from rich.console import Console
@@ -49,6 +50,7 @@ class PretrainingModule(pl.LightningModule):
     Args:
         forms: what the integers of a text's rows stand for; None for series.
         series: how the readings of a series were encoded; None for texts.
+        counts: how often each token id of a text is met, (V,).
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class PretrainingModule(pl.LightningModule):
         *,
         forms: Forms | None,
         series: TimeSeriesEncoderConfig | None,
+        counts: Tensor,
         total_steps: int,
     ) -> None:
         super().__init__()
@@ -67,7 +70,7 @@ class PretrainingModule(pl.LightningModule):
         set_update_gate_bias(network.classifier, config.update_gate_bias)
         self.model: LanguageModel | MaskedReconstruction
         if series is None:
-            self.model = LanguageModel(network)
+            self.model = LanguageModel(network, counts)
         else:
             self.model = MaskedReconstruction(network, len(series.channels), has_missing=series.allow_missing)
         layers = tuple(f"classifier.recurrent.{i}." for i in range(self.model.depth))
@@ -115,8 +118,10 @@ class PretrainingModule(pl.LightningModule):
         """AdamW in one cycle, as fast as the fine-tuning that follows."""
         config = self.config
         taught = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        # As in fine-tuning: what is fused cannot be clipped in mixed precision.
+        fused = config.precision == "32-true" or not config.gradient_clip
         optimizer = torch.optim.AdamW(
-            taught, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
+            taught, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=fused
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, config.learning_rate, self.total_steps, pct_start=0.15, cycle_momentum=False
@@ -175,14 +180,15 @@ def pretrain(
         return done
     torch.set_num_threads(devices.threads)
     record = EpochRecord(f"{model.cell} pretraining", say, console)
-    data = SequenceDataModule(rows, held_out, batch_size=config.batch_size, seed=config.seed)
+    data = SequenceDataModule(rows, held_out, batch_size=config.pretrain_batch_size, seed=config.seed)
     with quiet_lightning():
         callbacks = [EpochSeed(config.seed), record, checkpoint_in(folder)]
         passes = config.model_copy(update={"epochs": config.pretrain_epochs})
         trainer = make_trainer(passes, devices, max_seconds, callbacks, False, validates=True)
         torch.manual_seed(config.seed)
-        steps = -(-len(rows) // config.batch_size // trainer.world_size) * config.pretrain_epochs
-        module = PretrainingModule(model, config, forms=forms, series=series, total_steps=max(steps, 2))
+        steps = -(-len(rows) // config.pretrain_batch_size // trainer.world_size) * config.pretrain_epochs
+        counts = token_counts(rows, model)
+        module = PretrainingModule(model, config, forms=forms, series=series, counts=counts, total_steps=max(steps, 2))
         checkpoint = folder / CHECKPOINT if resume and (folder / CHECKPOINT).exists() else None
         if checkpoint:
             say(f"  goes on from {checkpoint}")
@@ -192,6 +198,14 @@ def pretrain(
         _write_finished(folder, pretrained)
     trainer.strategy.barrier()
     return pretrained
+
+
+def token_counts(rows: EncodedDataset, model: ModelConfig) -> Tensor:
+    """How often each id of a text's vocabulary stands in encoded rows, (V,); nothing for series."""
+    if model.vocab_size is None:
+        return torch.zeros(0)
+    forms = np.concatenate(rows.inputs)
+    return torch.from_numpy(np.bincount(forms[forms < model.vocab_size], minlength=model.vocab_size))
 
 
 def pretraining_of(folder: Path) -> list[dict[str, float]]:

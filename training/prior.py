@@ -12,9 +12,11 @@ from training.config import TrainingConfig
 from training.recipe import Choice
 
 _OF_VECTORS = ("embedding_mode", "embedding_words")
-_OF_PRETRAINING = ("pretrain_epochs", "unfreeze_epochs")
+_OF_PRETRAINING = ("pretrain_epochs", "pretrain_batch_size", "unfreeze_epochs")
 # Steps of pretraining below which little is learnt, and passes beyond which it is by heart.
-_STEPS, _MOST_PASSES = 1_500, 20
+_STEPS, _MOST_PASSES = 1_000, 20
+# The wait of a pretrained part, as a share of all epochs: a run of few epochs has none to spare.
+_WAIT = 0.05
 
 
 def check_prior(kind: Kind, settings: Mapping[str, Any], *, has_vectors: bool, has_unlabelled: bool) -> None:
@@ -41,7 +43,7 @@ def with_vectors(
 ) -> tuple[TrainingConfig, list[Choice]]:
     """Fit the recipe to word vectors of `dim` numbers."""
     more = [
-        Choice("embedding_mode", TrainingConfig().embedding_mode, "keeps what the vectors know, and learns the task's"),
+        Choice("embedding_mode", TrainingConfig().embedding_mode, "trained on from the file's vectors"),
         Choice("embedding_words", TrainingConfig().embedding_words, "words that train lacks are served all the same"),
     ]
     if dim > config.embedding_dim:
@@ -59,10 +61,12 @@ def with_pretraining(
     config: TrainingConfig, choices: list[Choice], settings: Mapping[str, Any], rows: int
 ) -> tuple[TrainingConfig, list[Choice]]:
     """Add pretraining on so many rows to the recipe."""
-    passes = min(_MOST_PASSES, max(2, math.ceil(_STEPS * config.batch_size / rows)))
+    passes = min(_MOST_PASSES, max(2, math.ceil(_STEPS * config.pretrain_batch_size / rows)))
     more = [
         Choice("pretrain_epochs", passes, f"{rows} rows without labels"),
-        Choice("unfreeze_epochs", 1, "what was learnt without labels waits until the head knows what to ask of it"),
+        Choice(
+            "unfreeze_epochs", round(_WAIT * config.epochs), "a head that knows nothing yet would spoil what is below"
+        ),
     ]
     return _with(config, choices, settings, more)
 

@@ -21,8 +21,9 @@ from training.dataset import Dataset
 from training.vectors import Vectors, read_vectors
 from training.word_tables import PretrainedRows
 
-# Standard deviation of the numbers of all vectors together, whatever it is in the file.
-_SCALE = 0.3
+# Standard deviation of the numbers of all vectors together, whatever it is in the file. Of 0.1, 0.3 and 1 this gave the
+# lowest validation loss on two sets of texts, beside parts that are drawn much smaller and grow.
+_SCALE = 1.0
 # A file that knows fewer of the tokens is likely to be of another language, or to write words in another way.
 _FEW = 0.5
 
@@ -128,7 +129,8 @@ def fit_width(vectors: NDArray[np.float32], width: int) -> NDArray[np.float32]:
 
     Narrower, they are their principal components; wider, the rest is zero, for training to fill.
     """
-    centred = (vectors - vectors.mean(axis=0)).astype(np.float64)
+    exact = vectors.astype(np.float64)
+    centred = exact - exact.mean(axis=0)
     dim = centred.shape[1]
     if width < dim:
         _, directions = np.linalg.eigh(centred.T @ centred)

@@ -69,7 +69,7 @@ def prior(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "v.txt").write_text("".join(f"{word} {' '.join(map(str, rng.normal(size=6)))}\n" for word in words))
     (folder / "u.txt").write_text("".join(" ".join(rng.choice(words, size=5)) + "\n" for _ in range(40)))
     files = {"embeddings": str(folder / "v.txt"), "unlabelled": str(folder / "u.txt")}
-    return {**files, "pretrain_epochs": 3, "unfreeze_epochs": 1}
+    return {**files, "pretrain_epochs": 3, "pretrain_batch_size": 16, "unfreeze_epochs": 1}
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,8 @@ def padded(rows: list[Any], more: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 def model_of(network: Network) -> LanguageModel:
     torch.manual_seed(1)
-    model = LanguageModel(network).eval()
+    counts = torch.tensor([0, 9, 4, 3, 2, 1])
+    model = LanguageModel(network, counts).eval()
     torch.nn.init.normal_(model.bias)
     return model
 
@@ -64,8 +65,8 @@ def by_hand(model: LanguageModel, rows: list[list[int]]) -> tuple[float, int]:
             for h, target in zip(hidden[:-1], order[1:], strict=True):
                 if target > 1:
                     projected = h @ state[f"projections.{direction}.weight"].T + state[f"projections.{direction}.bias"]
-                    logits = projected @ words.T + state["bias"]
-                    total += np.log(np.exp(logits).sum()) - logits[target]
+                    logits = projected @ words[2:].T + state["bias"]
+                    total += np.log(np.exp(logits).sum()) - logits[target - 2]
                     count += 1
     return total, count
 
@@ -103,6 +104,24 @@ def test_the_language_models_loss_is_that_of_a_cell_run_token_by_token(cell: str
     total, count = by_hand(model, ROWS)
     assert int(loss.predictions) == count == (12 if shape.get("bidirectional") else 6)
     assert float(loss.total.detach()) == pytest.approx(total, rel=1e-5)
+
+
+def test_the_sampled_softmax_estimates_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With many draws the sum over the words is the exact one, and so is the loss; measuring never samples."""
+    torch.manual_seed(3)
+    network = Network(config_of("text", vocab_size=60, embedding_dim=3), Forms([f"w{i}" for i in range(60)], 0), 0.0)
+    model = LanguageModel(network, torch.randint(0, 30, (60,)))
+    torch.nn.init.normal_(model.bias)
+    queries, words, answers = torch.randn(200, 3), torch.randn(58, 3), torch.randint(0, 58, (200,))
+    exact = float(model._exact(queries, answers, words).detach())
+    monkeypatch.setattr("training.objectives._SAMPLED", 50_000)
+    assert float(model._estimated(queries, answers, words).detach()) == pytest.approx(exact, rel=0.01)
+    monkeypatch.setattr("training.objectives._SAMPLED", 4)
+    batch = padded([torch.randint(2, 60, (12,)) for _ in range(20)])
+    measured, again = (float(model.eval()(*batch).total.detach()) for _ in range(2))
+    sampled, other = (float(model.train()(*batch).total.detach()) for _ in range(2))
+    assert measured == again
+    assert len({measured, sampled, other}) == 3
 
 
 def test_padding_does_not_change_the_language_models_loss() -> None:

@@ -53,7 +53,13 @@ def rows_of(items: list[Any]) -> EncodedDataset:
 def on_series(
     folder: Path, *, resume: bool = False, say: Any = None, max_seconds: float | None = None, **settings: Any
 ) -> Pretrained:
-    fields = {"pretrain_epochs": 4, "batch_size": 8, "learning_rate": 0.03, "recurrent_dropout": 0.1, **settings}
+    fields = {
+        "pretrain_epochs": 4,
+        "pretrain_batch_size": 8,
+        "learning_rate": 0.03,
+        "recurrent_dropout": 0.1,
+        **settings,
+    }
     config = TrainingConfig(hidden_size=8, dense_sizes=(4,), bidirectional=True, **fields)
     model = config_of("series", "gru", input_size=4, hidden_size=8, bidirectional=True, recurrent_dropout=0.1)
     quiet: Callable[[str], None] = say or (lambda line: None)
@@ -79,7 +85,7 @@ TEXTS = [" ".join(np.roll(["one", "two", "three", "four", "five"], i)) for i in 
 def on_text(folder: Path, *, resume: bool = False, say: Any = None, **settings: Any) -> Pretrained:
     """Texts in which every token follows from the one before, from either side."""
     tables: dict[str, Any] = {"embedding_dim": 6, "ngram_buckets": 20, "pair_buckets": 10}
-    fields = {"pretrain_epochs": 4, "batch_size": 8, "learning_rate": 0.03, "word_dropout": 0.1, **settings}
+    fields = {"pretrain_epochs": 4, "pretrain_batch_size": 8, "learning_rate": 0.03, "word_dropout": 0.1, **settings}
     config = TrainingConfig(hidden_size=8, bidirectional=True, **tables, **fields)
     encoder = TextEncoder.fit(TEXTS, TextEncoderConfig(level="words"), min_count=1)
     forms = Forms(encoder.words(), config.ngram_buckets)
@@ -293,6 +299,6 @@ def test_the_encoder_of_series_with_missing_readings_is_taught_too(tmp_path: Pat
     ]
     rows = rows_of(encoder.encode_many([item.astype(np.float32) for item in items]))
     model = config_of("series", "lstm", input_size=2)
-    settings = TrainingConfig(hidden_size=4, pretrain_epochs=2, batch_size=8)
+    settings = TrainingConfig(hidden_size=4, pretrain_epochs=2, pretrain_batch_size=8)
     run = pretrain(model, settings, rows, rows, None, config, tmp_path, say=lambda line: None, devices=CPU)
     assert all(np.isfinite(epoch["held_out_loss"]) for epoch in run.epochs)

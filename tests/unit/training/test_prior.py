@@ -59,4 +59,8 @@ def test_few_rows_are_passed_over_more_often() -> None:
     assert passes[-1] >= 1
     resolved, _ = with_pretraining(TrainingConfig(pretrain_epochs=7), [], {"pretrain_epochs": 7}, 100)
     assert resolved.pretrain_epochs == 7
-    assert resolved.unfreeze_epochs >= 1
+
+
+def test_pretrained_parts_wait_a_twentieth_of_the_epochs() -> None:
+    waits = [with_pretraining(TrainingConfig(epochs=epochs), [], {}, 100)[0].unfreeze_epochs for epochs in (5, 20, 64)]
+    assert waits == [0, 1, 3]

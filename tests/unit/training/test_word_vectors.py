@@ -87,7 +87,7 @@ def test_coverage_counts_tokens(tmp_path: Path) -> None:
     assert card["source"] == "v.txt"
     assert card["coverage"] == {"train": 0.4286, "valid": 0.5}
     first, second = vectors.notes(train, valid)
-    assert "7 vectors of 3 numbers, gated. 3 of the 9 words of train have one: 42.9% of its tokens" in first
+    assert "7 vectors of 3 numbers, finetuned. 3 of the 9 words of train have one: 42.9% of its tokens" in first
     assert "is the file of the same language" in second
 
 

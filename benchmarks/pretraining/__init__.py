@@ -1,0 +1,1 @@
+"""What unlabelled sequences and word vectors give, with few labels and with many."""
