@@ -59,4 +59,12 @@ BF16 = System(
     # Without them a CPU only pretends, and is slower.
     needs=("avx512_bf16", "amx_bf16"),
 )
-SYSTEMS = (GATEWISE, BF16, PLAIN_TORCH, KERAS)
+LUDWIG = System(
+    "Ludwig",
+    "ludwig_text.py",
+    # Its newest release asks for a torchaudio that no later torch loads.
+    ("ludwig==0.11.0", "torch==2.11.0", "torchaudio==2.11.0", "torchvision==0.26.0"),
+    check="from ludwig.api import LudwigModel",
+    kinds=("text",),
+)
+SYSTEMS = (GATEWISE, BF16, PLAIN_TORCH, KERAS, LUDWIG)
