@@ -131,7 +131,7 @@ class Finishing:
         """Train the chosen cell on all rows, with what validation fitted before it was learnt from; its artifact."""
         prepared = self.learning.prepared
         again = self.learning.refit(chosen.cell)
-        if wide:
+        if wide and fitted.share:
             assert isinstance(prepared.encoder, TextEncoder)
             rows = join([prepared.splits.train, prepared.splits.valid])
             wide = fit_wide(rows, prepared.encoder, prepared.labels, wide.recipe, seed=prepared.config.seed)

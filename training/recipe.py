@@ -54,6 +54,8 @@ def resolve(statistics: Statistics, settings: Mapping[str, Any]) -> tuple[Traini
         raise InvalidConfig("ngram_buckets, pair_buckets: these are of a text's tokens; a series has none")
     if config.wide != "off" and (statistics.kind, statistics.task) != ("text", "sequence"):
         raise InvalidConfig("wide: the linear branch is for texts that have one label")
+    if config.crf and (config.class_weights != "none" or config.label_smoothing):
+        raise InvalidConfig("crf: a chain has a loss of its own, without class_weights and label_smoothing")
     if config.monitor == "span_f1" and not statistics.bio:
         raise InvalidConfig("monitor: span_f1 needs BIO tags; use accuracy or macro_f1")
     return config, choices

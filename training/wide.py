@@ -25,7 +25,8 @@ Ids = NDArray[np.int64]
 ORDER = 3
 # An n-gram that one text alone holds tells nothing of another text.
 _LEAST_TEXTS = 2
-_MOST_BUCKETS = 1 << 20
+# With fewer rows too many n-grams would share one.
+_LEAST_BUCKETS, _MOST_BUCKETS = 1 << 15, 1 << 20
 # Numbers in a table: a quarter of a gigabyte while it is fitted, 32 MB in the artifact.
 _LARGEST = 1 << 23
 _WEIGHTINGS: tuple[Literal["idf", "nb"], ...] = ("idf", "nb")
@@ -199,9 +200,11 @@ class _Ngrams:
 def _count(train: Dataset, encoder: TextEncoder, labels: tuple[str, ...]) -> _Ngrams | None:
     assert train.labels is not None
     buckets = min(_MOST_BUCKETS, 1 << (_LARGEST // len(labels)).bit_length() - 1)
+    if buckets < _LEAST_BUCKETS:
+        return None
     rows = _rows(train, encoder, buckets)
     columns = np.flatnonzero(np.bincount(np.concatenate(rows), minlength=buckets) >= _LEAST_TEXTS)
-    if not len(columns) or len(columns) * len(labels) > _LARGEST:
+    if not len(columns):
         return None
     place = np.full(buckets, -1, dtype=np.int64)
     place[columns] = np.arange(len(columns))

@@ -292,3 +292,10 @@ def test_a_series_keeps_its_head_or_tail_but_not_both() -> None:
 def test_spans_are_not_monitored_where_there_are_none() -> None:
     with pytest.raises(InvalidConfig, match=r"^monitor: span_f1 needs BIO tags"):
         resolve(TEXT, {"monitor": "span_f1"})
+
+
+@pytest.mark.parametrize("setting", [{"class_weights": "balanced"}, {"label_smoothing": 0.1}])
+def test_a_chain_takes_no_setting_that_its_loss_would_leave_out(setting: dict[str, Any]) -> None:
+    tags = replace(TEXT, task="step", bio=True, class_counts={"O": 50, "B-x": 30, "I-x": 20})
+    with pytest.raises(InvalidConfig, match="crf"):
+        resolve(tags, setting)

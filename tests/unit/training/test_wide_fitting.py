@@ -189,7 +189,7 @@ def test_texts_that_share_no_word_have_no_branch() -> None:
     assert fit_wide(data, encoder, LABELS, Recipe("idf", 10.0), seed=0) is None
 
 
-@pytest.mark.parametrize("classes", [2, 3, 20, 151, 10_000])
+@pytest.mark.parametrize("classes", [2, 3, 20, 151, 256])
 def test_a_table_has_no_more_numbers_than_an_artifact_should_hold(
     classes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +207,11 @@ def test_a_table_has_no_more_numbers_than_an_artifact_should_hold(
     assert buckets <= 1 << 20
     assert buckets * classes <= 1 << 23
     assert buckets == 1 << 20 or 2 * buckets * classes > 1 << 23
+
+
+def test_so_many_classes_that_n_grams_would_share_their_rows_have_no_branch() -> None:
+    labels = (*LABELS, *map(str, range(300)))
+    assert choose_wide(TRAIN, VALID, ENCODER, labels, seed=0) is None
 
 
 # Joining a network
