@@ -27,7 +27,7 @@ def install(
     *,
     check: str = "",
     python: str = sys.executable,
-    timeout_seconds: float = 1800,
+    timeout_seconds: float = 900,
     environments: Path = ENVIRONMENTS,
 ) -> Path:
     """Make the peer's environment where it is not there yet; return its `bin`.
