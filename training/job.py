@@ -33,6 +33,7 @@ from training.vectors import open_vectors
 from training.word_vectors import add_vectors
 
 _FEW_ROWS = 30
+_FEW_OF_A_CLASS = 8
 
 
 def run(options: JobOptions, *, say: Say = print, console: Console | None = None) -> JobResult:
@@ -87,8 +88,8 @@ def _prepare(options: JobOptions, say: Say) -> Prepared:
     rows = ", ".join(f"{len(part)} {name}" for name, part in splits.parts().items())
     say(f"  {splits.train.kind}, one label for each {splits.train.task}: {rows} rows, {len(labels)} classes")
     say(f"  {_columns_in_words(splits)}")
-    if splits.train.task == "sequence" and len(splits.valid) < _FEW_ROWS:
-        say(f"  A validation split this small ({len(splits.valid)}) tells little: take its figures for a rough guess.")
+    for warning in _scarcity(splits, len(labels)):
+        say(f"  {warning}")
     given = {"has_vectors": dim > 0, "has_unlabelled": options.unlabelled is not None}
     check_prior(splits.train.kind, options.settings, **given)
     unlabelled = read_unlabelled(options.unlabelled, splits, options.reading) if options.unlabelled else None
@@ -123,6 +124,19 @@ def _prepare(options: JobOptions, say: Say) -> Prepared:
         unlabelled=unlabelled,
         fingerprint=fingerprint(config, splits, more, pretrained),
     )
+
+
+def _scarcity(splits: Splits, num_classes: int) -> list[str]:
+    """What to expect where rows are few; steps of long sequences are many though their rows be few."""
+    if splits.train.task == "step":
+        return []
+    warnings = []
+    if len(splits.valid) < _FEW_ROWS:
+        warnings.append(f"A validation split of {len(splits.valid)} tells little: take its figures for a rough guess.")
+    each = len(splits.train) / num_classes
+    if each < _FEW_OF_A_CLASS:
+        warnings.append(f"About {each:.1f} train rows for each class are few: label more, or put classes together.")
+    return warnings
 
 
 def _recipe(
