@@ -222,7 +222,7 @@ class EpochRecord(pl.Callback):
         seconds = time.perf_counter() - self._started
         self.epochs.append({"epoch": trainer.current_epoch + 1, "seconds": seconds, **figures})
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs
-        if epoch == last or epoch % math.ceil(last / _MOST_LINES) == 0:
+        if epoch in (1, last) or epoch % math.ceil(last / _MOST_LINES) == 0:
             shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
             self.say(f"  {self.title} epoch {epoch}/{last}  {shown}  {seconds:.1f} s")
 

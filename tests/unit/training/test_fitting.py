@@ -330,3 +330,10 @@ def test_class_weights_of_steps_count_steps() -> None:
     weights = class_weights("balanced", data, 2)
     assert weights is not None
     np.testing.assert_allclose(weights, [2 / 3, 2.0], rtol=1e-6)
+
+
+def test_many_epochs_are_told_in_few_lines_with_the_first_and_the_last(tmp_path: Path) -> None:
+    lines: list[str] = []
+    trained(tmp_path, say=lines.append, epochs=103)
+    told = [int(line.split("epoch ")[1].split("/")[0]) for line in lines]
+    assert told == [1, *range(3, 103, 3), 103]
