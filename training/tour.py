@@ -40,7 +40,7 @@ def run_demo(data: str, *, port: int, exits: bool, say: Say) -> None:
     with tempfile.TemporaryDirectory(prefix="gatewise-demo-") as folder:
         source = (write_text_demo if data == "text" else write_series_demo)(Path(folder) / f"demo-{data}")
         # A demonstration has three minutes on two slow cores: less training than the recipe would take for the text.
-        settings = {"epochs": 3, "refit": False} if data == "text" else {}
+        settings = {"epochs": 4, "refit": False} if data == "text" else {}
         options = JobOptions(data=str(source), name=f"demo-{data}", run_dir=Path(folder) / "runs", settings=settings)
         result = run(options, say=say)
         items, labels = _questions(data, source)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from gatewise.text import TextEncoder
 from gatewise.wide import wide_logits, wide_rows
@@ -239,7 +240,9 @@ def _fit(features: Any, truth: Ids, num_classes: int, strength: float, seed: int
     # For two classes a dual solver is many times faster.
     solver = "liblinear" if num_classes == 2 else "lbfgs"
     model = LogisticRegression(C=strength, solver=solver, max_iter=100, tol=1e-3, random_state=seed)
-    model.fit(features, truth)
+    # The vectors are too short to share: on a busy machine a second thread makes a fit ten times longer.
+    with threadpool_limits(limits=1):
+        model.fit(features, truth)
     if num_classes == 2:
         # One score for the second class; halves of it either way are the same odds.
         return np.stack([-model.coef_[0], model.coef_[0]], axis=1) / 2, _pair(model.intercept_[0] / 2)
