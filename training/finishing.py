@@ -105,7 +105,7 @@ class Finishing:
         splits, seed = prepared.splits, prepared.config.seed
         wide = choose_wide(splits.train, splits.valid, prepared.encoder, prepared.labels, seed=seed)
         if wide is None:
-            say("  left out: no word stands in two texts, or with so many classes and words its table is too large")
+            say("  left out: no word stands in two texts, or there are too many classes for its table")
         return wide
 
     def _refits(self, chosen: Candidate) -> bool:
@@ -116,6 +116,9 @@ class Finishing:
         cell, why_not = chosen.cell.upper(), ""
         if chosen.stopped_by != "epochs":
             why_not = "it was stopped before its last epoch"
+        elif chosen.best_epoch < prepared.config.epochs:
+            # Without rows to measure, nothing would tell which epoch to keep.
+            why_not = "its best epoch was not its last"
         elif self.deadline is not None and time.monotonic() + chosen.seconds > self.deadline:
             why_not = "the time is up"
         elif torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -205,7 +205,7 @@ def _max_length(statistics: Statistics) -> tuple[int | None, str]:
     # Characters are four to six for each word, and texts that read by characters are short.
     words = statistics.lengths[1]
     if words > _LONG_TEXT:
-        return _LONG_TEXT, f"5% of texts are longer than {words} words; the linear branch reads the rest too"
+        return _LONG_TEXT, f"5% of texts are longer than {words} words, and time grows with the length"
     return 2 * _LONG_TEXT, "hardly a text is longer"
 
 

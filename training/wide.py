@@ -28,7 +28,7 @@ ORDER = 3
 _LEAST_TEXTS = 2
 # With fewer rows too many n-grams would share one.
 _LEAST_BUCKETS, _MOST_BUCKETS = 1 << 15, 1 << 20
-# Numbers in a table: a quarter of a gigabyte while it is fitted, 32 MB in the artifact.
+# Numbers in a table: 32 MB in the artifact.
 _LARGEST = 1 << 23
 _WEIGHTINGS: tuple[Literal["idf", "nb"], ...] = ("idf", "nb")
 _STRENGTHS = (10.0, 30.0, 100.0)
@@ -102,8 +102,11 @@ class Blend:
 def choose_wide(
     train: Dataset, valid: Dataset, encoder: TextEncoder, labels: tuple[str, ...], *, seed: int
 ) -> Wide | None:
-    """Fit the branch with every `Recipe` and keep the best on validation; None where no n-gram stands in two texts, or
-    for so many labels the table would be too large."""
+    """Fit the branch with every `Recipe` and keep the best on validation.
+
+    Returns:
+        None where no n-gram stands in two texts, or where so many labels leave too few n-grams a row of their own.
+    """
     ngrams = _count(train, encoder, labels)
     if ngrams is None:
         return None
@@ -240,7 +243,7 @@ def _fit(features: Any, truth: Ids, num_classes: int, strength: float, seed: int
     # For two classes a dual solver is many times faster.
     solver = "liblinear" if num_classes == 2 else "lbfgs"
     model = LogisticRegression(C=strength, solver=solver, max_iter=100, tol=1e-3, random_state=seed)
-    # The vectors are too short to share: on a busy machine a second thread makes a fit ten times longer.
+    # The vectors are too short to share: on a busy machine a second thread made a fit six times longer.
     with threadpool_limits(limits=1):
         model.fit(features, truth)
     if num_classes == 2:

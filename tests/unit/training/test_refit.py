@@ -172,6 +172,15 @@ def test_a_refit_that_is_not_asked_for_does_not_happen(tmp_path: Path, setting: 
     assert not [line for line in done.said if "once more" in line]
 
 
+def test_a_cell_whose_best_epoch_was_not_its_last_is_not_trained_again(tmp_path: Path) -> None:
+    data = write_series(tmp_path / "all.jsonl", 80, 0)
+    done = run(tmp_path, data, select="best", epochs=6, learning_rate=1.0)
+    assert done.fits[0][3].best_epoch < 6
+    assert done.fits[0][3].stopped_by == "epochs"
+    assert not done.refitted
+    assert "GRU is not trained once more on the validation rows too: its best epoch was not its last" in done.said
+
+
 def test_a_cell_that_was_stopped_by_its_patience_is_not_trained_again(tmp_path: Path) -> None:
     data = write_series(tmp_path / "all.jsonl", 80, 0)
     done = run(tmp_path, data, epochs=60, patience=1, learning_rate=0.5, schedule="constant")
