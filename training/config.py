@@ -43,6 +43,7 @@ class TrainingConfig(BaseModel):
     # Network
     embedding_dim: int = Field(128, ge=1)
     ngram_buckets: int = Field(0, ge=0, description="rows for hashed character n-grams of tokens; 0 is none")
+    affix_buckets: int = Field(0, ge=0, description="rows for hashed ends and shapes of tokens; 0 is none")
     pair_buckets: int = Field(0, ge=0, description="rows for hashed pairs of neighbouring tokens; 0 is none")
     stem_stride: int = Field(1, ge=1, description="timesteps that a convolution makes one of; 1 is no stem")
     stem_channels: int = Field(64, ge=1)

@@ -50,8 +50,8 @@ def resolve(statistics: Statistics, settings: Mapping[str, Any]) -> tuple[Traini
         config = config.model_copy(update={"level": "tokens"})
     if statistics.kind == "series" and config.keep == "head_tail":
         raise InvalidConfig("keep: head_tail is for texts; a series keeps its head or its tail")
-    if statistics.kind == "series" and (config.ngram_buckets or config.pair_buckets):
-        raise InvalidConfig("ngram_buckets, pair_buckets: these are of a text's tokens; a series has none")
+    if statistics.kind == "series" and (config.ngram_buckets or config.affix_buckets or config.pair_buckets):
+        raise InvalidConfig("ngram_buckets, affix_buckets, pair_buckets: these are of tokens; a series has none")
     if config.wide != "off" and (statistics.kind, statistics.task) != ("text", "sequence"):
         raise InvalidConfig("wide: the linear branch is for texts that have one label")
     if config.crf and (config.class_weights != "none" or config.label_smoothing):
@@ -120,7 +120,7 @@ def _text(statistics: Statistics) -> list[Choice]:
         Choice("embedding_dropout", dropout, "texts are memorized easily"),
         Choice("recurrent_dropout", dropout, "texts are memorized easily"),
         Choice("dense_dropout", dropout, "texts are memorized easily"),
-        Choice("word_dropout", 0.1, "unknown words will come"),
+        Choice("word_dropout", 0.3 if per_step else 0.1, "unknown words will come"),
         Choice("weight_decay", 0.01, "little is enough beside dropout"),
         Choice("batch_size", batch, f"{rows} rows"),
         Choice("epochs", _text_epochs(statistics, batch), f"{rows} rows of {statistics.lengths[0]} words"),
@@ -140,6 +140,8 @@ def _hashed(statistics: Statistics, level: str) -> list[Choice]:
     if level in ("words", "tokens"):
         why = f"{statistics.unknown_share:.0%} of words are new: their spelling still tells something"
         choices.append(Choice("ngram_buckets", 32_768, why))
+    if statistics.task == "step":
+        choices.append(Choice("affix_buckets", 32_768, "how a word begins and ends, and its capitals, tell its kind"))
     if statistics.task == "sequence":
         # Of characters there are few pairs; each row costs a little of every step.
         buckets = 8_192 if level == "characters" else 32_768

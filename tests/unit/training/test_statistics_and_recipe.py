@@ -278,9 +278,9 @@ def test_a_linear_branch_is_for_texts_of_one_label(statistics: Statistics, wide:
         resolve(statistics, {"wide": wide})
 
 
-@pytest.mark.parametrize("name", ["ngram_buckets", "pair_buckets"])
+@pytest.mark.parametrize("name", ["ngram_buckets", "affix_buckets", "pair_buckets"])
 def test_tables_of_tokens_are_not_for_series(name: str) -> None:
-    with pytest.raises(InvalidConfig, match=r"^ngram_buckets, pair_buckets: these are of a text's tokens"):
+    with pytest.raises(InvalidConfig, match=r"^ngram_buckets, affix_buckets, pair_buckets: these are of tokens"):
         resolve(SERIES, {name: 100})
 
 
