@@ -105,8 +105,8 @@ def _refit(statistics: Statistics) -> list[Choice]:
 def _text(statistics: Statistics) -> list[Choice]:
     level = _level(statistics)
     rows = statistics.rows
-    batch = 16 if rows < 1000 else 64 if rows < 50_000 else 128
     per_step = statistics.task == "step"
+    batch = 16 if rows < 1000 else 32 if per_step else 64 if rows < 50_000 else 128
     dropout = 0.3 if level.value == "characters" else 0.4 if per_step else 0.5
     vocabulary = 8_000 if level.value == "subwords" else 30_000
     return [
