@@ -74,6 +74,7 @@ class TrainingConfig(BaseModel):
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: float = Field(1e-3, gt=0, description="the peak where the schedule is one_cycle")
     weight_decay: float = Field(0.0, ge=0)
+    output_epsilon: float = Field(1e-8, gt=0, description="Adam's epsilon for the layer of the classes")
     schedule: Literal["constant", "one_cycle"] = "constant"
     gradient_clip: float = Field(0.0, ge=0, description="largest norm of the gradient; 0 is no clipping")
     label_smoothing: float = Field(0.0, ge=0, lt=1)

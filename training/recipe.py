@@ -23,6 +23,9 @@ _FEW_ROWS = 1000
 _LONG_TEXT = 256
 # With more rows a tenth more of them tells little, and costs as much as another cell.
 _REFIT_ROWS = 20_000
+_MANY_CLASSES = 256
+# How often at least a text of each class is read in all.
+_LEAST_READINGS = 100
 
 
 class Choice(NamedTuple):
@@ -92,8 +95,18 @@ def _default(statistics: Statistics) -> list[Choice]:
         Choice("update_gate_bias", 1.0, "a GRU that begins by remembering, as an LSTM's forget gate does"),
         Choice("select", "last", "one cycle ends at its best"),
         *_imbalance(statistics),
+        *_many_classes(statistics),
         *_refit(statistics),
     ]
+
+
+def _many_classes(statistics: Statistics) -> list[Choice]:
+    classes = len(statistics.class_counts)
+    if classes <= _MANY_CLASSES:
+        return []
+    # A class is seldom a batch's own. What it hears in between is tiny, and Adam would make full steps of it.
+    why = f"of {classes} classes each is taught seldom, and must not drift in between"
+    return [Choice("output_epsilon", 1e-3, why)]
 
 
 def _refit(statistics: Statistics) -> list[Choice]:
@@ -213,11 +226,12 @@ def _max_length(statistics: Statistics) -> tuple[int | None, str]:
 
 def _text_epochs(statistics: Statistics, batch: int) -> int:
     rows = statistics.rows
+    least = math.ceil(_LEAST_READINGS * len(statistics.class_counts) / rows)
     if rows < 2000:
-        return max(10, math.ceil(300 * min(batch, rows) / rows))
+        return max(10, least, math.ceil(300 * min(batch, rows) / rows))
     epochs = 10 * float(min(1.0, 6000 / rows) ** 0.45)
     # A long text teaches more each time it is read, and takes longer.
-    return max(3, round(0.7 * epochs if statistics.lengths[0] > 50 else epochs))
+    return max(3, least, round(0.7 * epochs if statistics.lengths[0] > 50 else epochs))
 
 
 def _imbalance(statistics: Statistics) -> list[Choice]:
