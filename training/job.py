@@ -59,14 +59,18 @@ def run(options: JobOptions, *, say: Say = print, console: Console | None = None
     deadline = time.monotonic() + options.max_seconds if options.max_seconds else None
     config = prepared.config
     if not is_first:
-        learning.fit_all(contenders(config, _found(learning)))
+        learning.fit_all(contenders(config, _found(learning)), deadline)
         raise SystemExit(0)
     tracker = Tracker.open(options.mlflow, prepared.name) if options.mlflow else None
     with open_run(folder, resume=options.resume) as job:
         if job.note:
             say(job.note)
         # A version that was deleted since is registered again, from what the folder still holds.
-        if job.result and Path(job.result["artifact"]).is_dir() and job.result["budgets"] == asdict(budgets_of(config)):
+        if (
+            job.result
+            and Path(job.result["artifact"]).is_dir()
+            and job.result.get("budgets") == asdict(budgets_of(config))
+        ):
             say(f"This job has finished before: {prepared.name}:{job.result['version']}")
             return _restored(prepared.name, job.result)
         found = _search(learning, deadline)

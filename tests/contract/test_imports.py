@@ -101,7 +101,7 @@ def test_nothing_but_the_other_entry_point_imports_the_command_line() -> None:
         (("pytorch_lightning", "lightning", "torchmetrics", "tensorboard"), ("training/",)),
         (("bentoml", "_bentoml_sdk", "_bentoml_impl"), ("gatewise/store.py", "service/")),
         (("onnxruntime",), ("gatewise/engines.py", "training/")),
-        (("onnx", "h5py", "pyarrow", "aeon", "babel", "scipy", "sklearn"), ("training/",)),
+        (("onnx", "h5py", "optuna", "pyarrow", "aeon", "babel", "scipy", "sklearn"), ("training/",)),
         (("starlette", "prometheus_client", "pydantic_settings"), ("service/",)),
         (("pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"), ()),
     ],
