@@ -38,7 +38,7 @@ class Comparison:
         test = next((test for test in self.tests if test.metric == self.monitor), None)
         if test and not test.is_clear and test.low is not None and test.high is not None:
             hidden = max(-test.low, test.high, RULE_OF_THREE / self.chosen.score.rows)
-            told.append(f"More validation rows would tell more: these can hide a difference of {hidden:.2g}")
+            told.append(f"More held-out rows would tell more: these can hide a difference of {hidden:.2g}")
         ours = self.chosen.cost.latency
         faster = min(self.measured, key=lambda one: one.cost.latency.single_ms)
         if ours.single_ms >= CLEARLY_FASTER * faster.cost.latency.single_ms:

@@ -105,8 +105,8 @@ def _questions(predictor: Predictor, valid: Dataset, window: int) -> list[_Quest
         return list(_of_steps(predictor, valid, window, _affordable(max(pieces).bit_length() * float(np.mean(pieces)))))
     chosen = _spread(len(valid), _MOST_ROWS)
     inputs = [predictor.encode(valid.items[i]).inputs for i in chosen]
-    # The sum of 1, 2, 4, ... is twice the last.
-    kept = _spread(len(chosen), _affordable(2 * float(np.mean([len(x) for x in inputs]))))
+    # The sum of 1, 2, 4, ... and of the whole is at most thrice the whole.
+    kept = _spread(len(chosen), _affordable(3 * float(np.mean([len(x) for x in inputs]))))
     return [_Question(inputs[i], valid.labels[chosen[i]], len(inputs[i]) - 1) for i in kept]
 
 
