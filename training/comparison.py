@@ -36,9 +36,8 @@ class Comparison:
         if dependency:
             told.append(f"{dependency.sentence}; where answers come to hang on more, compare again")
         test = next((test for test in self.tests if test.metric == self.monitor), None)
-        if test and not test.is_clear and test.low is not None and test.high is not None:
-            hidden = max(-test.low, test.high, RULE_OF_THREE / self.chosen.score.rows)
-            told.append(f"More held-out rows would tell more: these can hide a difference of {hidden:.2g}")
+        if test and not test.is_clear:
+            told.append(self._hidden(test))
         ours = self.chosen.cost.latency
         faster = min(self.measured, key=lambda one: one.cost.latency.single_ms)
         if ours.single_ms >= CLEARLY_FASTER * faster.cost.latency.single_ms:
@@ -48,6 +47,13 @@ class Comparison:
                 f"{self.chosen.title} takes {ours.single_ms:.2f}"
             )
         return "".join(f"{sentence}. " for sentence in told).strip()
+
+    def _hidden(self, test: PairedTest) -> str:
+        rows = self.chosen.score.rows
+        if test.low is None or test.high is None:
+            return f"{rows} held-out sequences tell nothing apart: give a larger validation file"
+        hidden = max(-test.low, test.high, RULE_OF_THREE / rows)
+        return f"More held-out rows would tell more: these can hide a difference of {hidden:.2g}"
 
     def account(self, dependency: Dependency | None, search: dict[str, Any] | None = None) -> dict[str, Any]:
         """The manifest's `comparison`: JSON only."""

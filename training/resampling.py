@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from training.tallies import Floats, Tally, pooled
 
 RESAMPLES = 1000
+# Of fewer rows, all for one candidate are what lot gives in more than 5%: they tell nothing.
+FEWEST_ROWS = 6
 # What never happened in N rows happens, with 95% confidence, in at most 3/N of all.
 RULE_OF_THREE = 3.0
 LEVEL = 0.95
@@ -29,7 +31,7 @@ class PairedTest:
 
     Attributes:
         of: their names; `difference` is the first one's figure less the second one's, of all seeds together.
-        low, high: of the difference, at 95%; None where one row tells nothing.
+        low, high: of the difference, at 95%; None where the rows are too few to tell anything.
         p_value: of a difference as large where which of the two gave which answer is drawn by lot, row by row.
     """
 
@@ -55,11 +57,11 @@ def intervals(figures: Sequence[Sequence[Tally]]) -> list[tuple[float, float] | 
     Args:
         figures: each with a tally for every seed, all of the same rows. A resample draws rows, and as many seeds.
     Returns:
-        low and high; None with a single row, which tells nothing. Where every row is right no resample has a mistake,
+        low and high; None where the rows are too few. Where every row is right no resample has a mistake,
         and the bound is that of the rule of three (Hanley & Lippman-Hand 1983).
     """
     return [
-        _within_one(_quantiles(values), tallies[0].rows) if tallies[0].rows > 1 else None
+        _within_one(_quantiles(values), tallies[0].rows) if tallies[0].rows >= FEWEST_ROWS else None
         for values, tallies in zip(_resampled(figures), figures, strict=True)
     ]
 
@@ -68,7 +70,7 @@ def paired_test(names: tuple[str, str], metric: str, ours: Sequence[Tally], thei
     """Compare two candidates, each with a tally for every seed, all of the same rows."""
     one, other = _resampled([ours, theirs])
     a, b = pooled(ours), pooled(theirs)
-    quantiles = _quantiles(one - other) if a.rows > 1 else None
+    quantiles = _quantiles(one - other) if a.rows >= FEWEST_ROWS else None
     drawn = "rows and seeds" if len(ours) > 1 or len(theirs) > 1 else "rows"
     return PairedTest(
         of=names,
