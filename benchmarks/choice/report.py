@@ -82,9 +82,9 @@ def report(of_sets: dict[str, list[Outcome]], adding: Sequence[dict[str, Any]]) 
         "# LSTM or GRU: what choosing by evidence gives\n\nMade by `python -m benchmarks.choice --data FOLDER`. The "
         "choice looks at validation and latency alone; the oracle takes what turned out better on test. Scores are "
         "percent on the test split (span F1 where tags are BIO), mean ± standard deviation over seeds. Milliseconds "
-        "are of one sequence of median length alone, from raw item to answer, on one thread. The difference on "
-        "validation is of accuracy, the better cell's less the other's, in points, with the p value of the paired "
-        "test.\n"
+        "are of one sequence of median length alone, from raw item to answer, on one thread: its CPU time, or in older "
+        "records the wall time. The difference on validation is of accuracy, the better cell's less the other's, in "
+        "points, with the p value of the paired test.\n"
     )
     parts = [head, f"## The sets\n\n{_sets(of_sets)}" if of_sets else "", _adding(adding) if adding else ""]
     return "\n".join(part for part in parts if part)
