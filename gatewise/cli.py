@@ -162,7 +162,7 @@ def _read_options(flags: dict[str, Any]) -> ReadOptions:
 )
 @click.option("--seeds", type=int, help="Trainings of each candidate, with one seed after the other.")
 @click.option("--sizes", metavar="64,128", help="Hidden sizes, each a candidate with each cell.")
-@click.option("--search", type=int, metavar="N", help="Trials of the settings that matter, before the candidates.")
+@click.option("--search", type=int, metavar="N", help="Trials of the settings that matter, first; half of --max-time.")
 @click.option("--max-latency-ms", type=float, help="Budget: of one long sequence alone.")
 @click.option("--max-size-mb", type=float, help="Budget: of the artifact.")
 @click.option("--needs-streaming", is_flag=True, default=None, help="The model must answer a sequence as it comes.")
@@ -327,12 +327,11 @@ def compare(
     budgets = Budgets(max_latency_ms, max_size_mb, needs_streaming)
     finished = [Finished(model, resolve(model)[0], gatewise.load(model)) for model in models]
     rows = join(list(_stream_as_trained(finished[0].predictor, data, flags, labelled=True)))
-    found = compare_finished(finished, rows, budgets, progress=lambda model: click.echo(f"Measuring {model}"))
+    found = compare_finished(finished, rows, budgets, say=click.echo)
     chosen = finished[models.index(found.decision.name)].predictor
     window = chosen.manifest.training.get("config", {}).get("window", 512)
     account = found.account(measure_dependency(chosen, rows, window))
     _print_comparison(account)
-    click.echo(f"Rule: {found.decision.rule}.")
     for line in [*account["sentences"], account["hint"]]:
         click.echo(line)
     if json_file:

@@ -34,7 +34,8 @@ class Comparison:
         """What would change the choice: longer dependencies, more rows, less compute."""
         told = []
         if dependency:
-            told.append(f"{dependency.sentence}; where answers come to hang on more, compare again")
+            again = "; where answers come to hang on more, compare again" if dependency.range else ""
+            told.append(f"{dependency.sentence}{again}")
         test = next((test for test in self.tests if test.metric == self.monitor), None)
         if test and not test.is_clear:
             told.append(self._hidden(test))

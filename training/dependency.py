@@ -91,9 +91,9 @@ def measure_dependency(predictor: Predictor, valid: Dataset, window: int) -> Dep
 def _sentence(enough: int | None, full: float, typical: int, longest: int) -> str:
     lengths = f"(half of the rows have {typical} or fewer, the longest {longest})"
     if enough is None:
-        return f"All steps are needed {lengths}: fewer do not reach their accuracy, {full:.4f}"
+        return f"All steps are needed {lengths}: fewer do not reach the network's accuracy of {full:.4f}"
     last = "The last step alone is" if enough == 1 else f"The last {enough} steps are"
-    return f"{last} enough for the accuracy of all steps, {full:.4f} {lengths}"
+    return f"{last} enough for the network's accuracy of {full:.4f} {lengths}"
 
 
 def _questions(predictor: Predictor, valid: Dataset, window: int) -> list[_Question]:

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gatewise.artifact import Manifest
 from gatewise.errors import InvalidConfig
 from gatewise.predictor import Predictor
-from training.compare import Budgets
+from training.compare import Budgets, rule_in_words
 from training.comparison import Comparison, compare
 from training.dataset import Dataset
 from training.evaluation import score
 from training.measuring import Measured, measure_cost
+from training.metrics import is_bio
 
 
 @dataclass(frozen=True)
@@ -34,26 +36,30 @@ def compare_finished(
     data: Dataset,
     budgets: Budgets,
     *,
-    progress: Callable[[str], None] = lambda reference: None,
+    say: Callable[[str], None] = print,
 ) -> Comparison:
-    """Measure models on the same rows, test the best against each other one, and choose.
+    """Say the rule, measure models on the same rows, test the best against each other one, and choose.
 
-    Args:
-        progress: told which model comes next.
     Raises:
         InvalidConfig: there are not several, one is named twice, they answer with different labels, or none is within
             the budgets.
         InvalidData: a row is not what one of them takes.
     """
     _check(models)
+    monitor = _monitor(models[0].predictor.manifest)
+    say(f"Rule: {rule_in_words(monitor, budgets)}.")
     measured = []
     for model in models:
-        progress(model.reference)
+        say(f"Measuring {model.reference}")
         measured.append(_measure(model, data))
-    metrics = measured[0].score.metrics
-    training = models[0].predictor.manifest.training
-    monitor = training.get("config", {}).get("monitor", "accuracy")
-    return compare(measured, "span_f1" if "span_f1" in metrics else monitor, budgets)
+    return compare(measured, monitor, budgets)
+
+
+def _monitor(manifest: Manifest) -> str:
+    """What the model was judged by in training, or where it was trained elsewhere would have been."""
+    would = "span_f1" if manifest.task == "step" and is_bio(manifest.labels) else "accuracy"
+    monitor: str = manifest.training.get("config", {}).get("monitor", would)
+    return monitor
 
 
 def _check(models: Sequence[Finished]) -> None:

@@ -143,6 +143,7 @@ def test_the_modules_of_a_package_import_each_other_without_a_cycle(package: str
         ("gatewise.predictor", ("torch", "bentoml", "pytorch_lightning", "scipy", "sklearn")),
         ("service.app", ("torch", "pytorch_lightning", "training", "sklearn", "pandas")),
         ("training.readers", ("torch", "pytorch_lightning", "bentoml")),
+        ("training.finished", ("torch", "pytorch_lightning", "bentoml", "optuna")),
     ],
 )
 def test_importing_a_module_does_not_load_what_it_does_not_need(
