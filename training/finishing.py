@@ -187,7 +187,7 @@ class Finishing:
             assert isinstance(prepared.encoder, TextEncoder)
             rows = join([prepared.splits.train, prepared.splits.valid])
             wide = fit_wide(rows, prepared.encoder, prepared.labels, wide.recipe, seed=prepared.config.seed)
-        folder = self.job.folder / "refit" / "artifact"
+        folder = self.learning.refit_folder(chosen.contender) / "artifact"
         packer.pack(folder, again.model, again.weights, wide, chosen.fitted)
         return folder
 

@@ -72,7 +72,11 @@ class Learning:
     def refit(self, contender: Contender) -> Candidate:
         """Train one contender once more, from the same start, on the validation rows too."""
         start = self._pretrain(contender, None, again=True)
-        return self._fit(contender, self.folder / "refit", start, on_all_rows=True)
+        return self._fit(contender, self.refit_folder(contender), start, on_all_rows=True)
+
+    def refit_folder(self, contender: Contender) -> Path:
+        """Where a contender is trained once more: its own, for another budget may choose another one."""
+        return self.folder / contender.folder / "refit"
 
     def pretraining_folder(self, contender: Contender) -> Path:
         """Where what a contender was taught without labels is kept."""

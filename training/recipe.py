@@ -80,11 +80,9 @@ def resolve(statistics: Statistics, settings: Mapping[str, Any]) -> tuple[Traini
 def _streaming(choice: Choice) -> Choice:
     """The choice, or what takes its place where a sequence is answered as it comes."""
     instead = _STREAMING.get(choice.name, choice.value)
-    return (
-        choice
-        if instead == choice.value
-        else Choice(choice.name, instead, "a stream cannot wait for the sequence's end")
-    )
+    if instead == choice.value:
+        return choice
+    return Choice(choice.name, instead, "a stream cannot wait for the sequence's end")
 
 
 def _documented(statistics: Statistics) -> list[Choice]:
