@@ -267,9 +267,9 @@ class Batcher:
         seed.gone = True
         shape = _Shape(seed.steps)
         middle = _bucket(seed.steps)
-        # Nearest lengths first, within one doubling of the seed on either side.
+        # Nearest lengths first, within two doublings of the seed on either side.
         for bucket in sorted(self._buckets, key=lambda b: abs(b - middle)):
-            if abs(bucket - middle) > _BUCKETS_PER_DOUBLING or len(batch) == self._limits.max_items:
+            if abs(bucket - middle) > 2 * _BUCKETS_PER_DOUBLING or len(batch) == self._limits.max_items:
                 break
             self._fill(batch, shape, bucket)
         self._account(batch, shape.steps)
