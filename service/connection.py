@@ -61,9 +61,10 @@ class Connection(HttpToolsProtocol):
         self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._body is not None:
+            self._go_the_long_way()  # where it is counted
         super().connection_lost(exc)
         self._forget_head()
-        self._forget_body()
         self._forget_unread()
         if exchange := self._exchange:
             exchange.asked.job.abandon()

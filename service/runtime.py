@@ -240,7 +240,7 @@ class Runtime:
     def _read(self, body: bytes | bytearray, media_type: MediaType) -> Asked:
         assert self.settings is not None
         model = self.registry.live
-        request = payload.parse(body, self.settings.max_sequences, media_type)
+        request = payload.parse(body, self.settings.max_sequences, media_type, model.channels)
         encoded = payload.encode(model, request.sequences)
         return Asked(model, encoded, request.probabilities, len(body))
 
