@@ -18,7 +18,7 @@ from opentelemetry.trace import Span
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.deadlines import Deadline
-from service.errors import BodyTimeout, ErrorAnswer, answer_error
+from service.errors import BodyTimeout, ErrorAnswer, QueueFull, answer_error
 from service.http import JSON, OTHER, PREDICT
 from service.runtime import Asked, Runtime
 from service.tracing import Tracer
@@ -149,14 +149,19 @@ class Connection(HttpToolsProtocol):
         span = runtime.tracer.start(f"POST {PREDICT}", self.headers) if runtime.tracer else None
         try:
             asked = runtime.ask_at_once(body)
+        except QueueFull as error:  # at once: refusing must cost little, or there is no time to answer anybody
+            self._forget_body()
+            self._give(answer_error(error), self._keeps_alive())
+            runtime.count(PREDICT, 429, time.perf_counter() - started)
+            Tracer.finish(span, 429)
+            return True
         except Exception:  # the long way meets it again, and says it
             return False
         if asked is None:
             return False
         self._forget_body()
-        keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
         deadline = runtime.deadlines.at(self.loop.time() + runtime.timeout_seconds, asked.time_out)
-        self._exchange = self.cycle = _Exchange(asked, deadline, keep_alive, started, span)  # type: ignore[assignment]
+        self._exchange = self.cycle = _Exchange(asked, deadline, self._keeps_alive(), started, span)  # type: ignore[assignment]
         asked.job.future.add_done_callback(self._answer)
         return True
 
@@ -180,9 +185,15 @@ class Connection(HttpToolsProtocol):
             answer = ErrorAnswer(200, runtime.word(exchange.asked, future.result()).body, [])
         except Exception as error:
             answer = answer_error(error)
-        keep_alive = exchange.keep_alive and not runtime.drain.has_begun
-        self._write(answer, is_last=not keep_alive)
         self._end(exchange, answer.status)
+        self._give(answer, exchange.keep_alive)
+
+    def _keeps_alive(self) -> bool:
+        return self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+
+    def _give(self, answer: ErrorAnswer, keep_alive: bool) -> None:
+        keep_alive = keep_alive and not self._runtime.drain.has_begun
+        self._write(answer, is_last=not keep_alive)
         if not keep_alive:
             self.transport.close()
         self.on_response_complete()

@@ -119,6 +119,7 @@ class Runtime:
             max_padding=_padding(model.predictor),
             inline_seconds=_INLINE_SECONDS if settings.device in (None, "cpu") else 0.0,
             max_wait_seconds=min(5.0, settings.timeout_seconds / 4),
+            hang_seconds=_hang_seconds(settings),
         )
         self._batcher = Batcher(limits, self.metrics)
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="gatewise-encode")
@@ -168,7 +169,7 @@ class Runtime:
         """False when the model has been busy with one batch for so long that it will never return."""
         if self._batcher is None or self.settings is None:
             return True
-        return self._batcher.running_seconds < 60 + 2 * self.settings.timeout_seconds
+        return self._batcher.running_seconds < _hang_seconds(self.settings)
 
     def admit(self, body_bytes: int) -> None:
         """Refuse a request before its body is read, where requests of its size would wait too long by now.
@@ -285,6 +286,10 @@ def check_device(settings: ServiceSettings) -> None:
         from gatewise import torch_engine
 
         torch_engine.check_device(settings.device)
+
+
+def _hang_seconds(settings: ServiceSettings) -> float:
+    return 60 + 2 * settings.timeout_seconds
 
 
 def _padding(predictor: Predictor) -> float:
