@@ -131,7 +131,12 @@ def rates(bench: Bench, systems: list[System], rounds: int) -> Row:
                     row = {"share": share, "rate": share * most, **bench.measure(server, rate=share * most)}
                     rows[system.name].append(row)
                     _say(f"{round_ + 1} {system.name:<26} {share:>4.0%} of {most:.0f}/s", row)
-                row = {"share": 0.5, "after_overload": True, **bench.measure(server, rate=0.5 * most, warm_up=1.0)}
+                row = {
+                    "share": 0.5,
+                    "rate": 0.5 * most,
+                    "after_overload": True,
+                    **bench.measure(server, rate=0.5 * most, warm_up=1.0),
+                }
                 rows[system.name].append(row)
                 _say(f"{round_ + 1} {system.name:<26}  50% a second later", row)
             finally:

@@ -36,14 +36,22 @@ def closed(rows: dict[str, dict[str, list[Row]]]) -> str:
         for name, by_connections in rows.items():
             found = by_connections[connections]
             ratio = float(np.median([row["cpu_ms"] for row in found])) / base
-            wrong = sum(row["wrong"] + row["broken"] + row["unanswered"] for row in found)
+            wrong = sum(row["wrong"] + row["broken"] + row["unanswered"] + row["refused"] for row in found)
             lines.append(
                 [
                     *(name, spread(found, "cpu_ms", ".3f"), f"{ratio:.2f}", spread(found, "rps", ".0f")),
                     *(spread(found, "p50_ms", ".1f"), spread(found, "p99_ms", ".1f"), str(wrong)),
                 ]
             )
-        head = ["system", "CPU-ms a request", "ratio to Gatewise", "requests/s", "p50 ms", "p99 ms", "wrong or lost"]
+        head = [
+            "system",
+            "CPU-ms a request",
+            "ratio to Gatewise",
+            "requests/s",
+            "p50 ms",
+            "p99 ms",
+            "wrong, lost or refused",
+        ]
         parts.append(f"### {connections} connection{'' if connections == '1' else 's'}\n\n{table(head, lines)}")
     sizes = [
         [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -32,7 +33,16 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
 }
 spent: Counter[str] = Counter()
 requests = 0
-_inside = [0]  # of the part that runs, and of those around it: nanoseconds of the parts within
+
+
+class _Inside(threading.local):
+    """Of the part that a thread runs, and of those around it: nanoseconds of the parts within."""
+
+    def __init__(self) -> None:
+        self.spent = [0]
+
+
+_inside = _Inside()
 
 
 def _timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,14 +50,14 @@ def _timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         global requests
         requests += part == "read the JSON"
-        _inside.append(0)
+        _inside.spent.append(0)
         started = time.thread_time_ns()
         try:
             return function(*args, **kwargs)
         finally:
             whole = time.thread_time_ns() - started
-            spent[part] += whole - _inside.pop()
-            _inside[-1] += whole
+            spent[part] += whole - _inside.spent.pop()
+            _inside.spent[-1] += whole
 
     return run
 
