@@ -47,6 +47,7 @@ def build(config: ModelConfig, weights: Mapping[str, NDArray[np.float32]]) -> by
         if name != "output":
             x = graph.add("Relu", [x])
     graph.add("Identity", [x], output="logits")
+    graph.prune("logits")
     shape = ["B", config.num_classes] if config.task == "sequence" else ["B", "T", config.num_classes]
     proto = helper.make_graph(
         graph.nodes,
@@ -84,6 +85,18 @@ class _Graph:
         array = value if isinstance(value, np.ndarray) else np.array(value, dtype=np.int64)
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
+
+
+    def prune(self, output: str) -> None:
+        """Drop what this output does not need: ONNX Runtime would compute it all the same."""
+        needed, nodes = {output}, []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.output):
+                node.output[:] = [name if name in needed else "" for name in node.output]
+                needed.update(node.input)
+                nodes.append(node)
+        self.nodes = nodes[::-1]
+        self.constants = [constant for constant in self.constants if constant.name in needed]
 
 
 def _recurrent_layer(

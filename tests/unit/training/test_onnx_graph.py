@@ -105,6 +105,17 @@ def test_the_graph_is_valid_onnx_and_states_its_shapes(kind: str, head: str) -> 
     assert [opset.version for opset in model.opset_import] == [17]
 
 
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_everything_in_the_graph_is_needed(cell: str, head: str) -> None:
+    config = config_of("series", cell, head, bidirectional=True, num_layers=2)
+    graph = onnx.load_from_string(build(config, weights_of(config))).graph
+    read = {name for node in graph.node for name in node.input} | {"logits"}
+    made = [name for node in graph.node for name in node.output if name]
+    made += [constant.name for constant in graph.initializer]
+    assert [name for name in made if name not in read] == []
+
+
 def test_equal_weights_make_equal_bytes() -> None:
     config = config_of("text", "gru", "all", bidirectional=True)
     assert build(config, weights_of(config)) == build(config, weights_of(config))
