@@ -86,7 +86,6 @@ class _Graph:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
-
     def prune(self, output: str) -> None:
         """Drop what this output does not need: ONNX Runtime would compute it all the same."""
         needed, nodes = {output}, []

@@ -40,6 +40,7 @@ from benchmarks.serving.systems import (
 
 RESULTS = HERE / "results"
 _CONNECTIONS = (1, 8, 32, 128)
+_SERIES_EACH = 32
 _RATES = (0.3, 0.5, 0.7, 0.85, 1.0, 1.5, 2.0)
 ROUNDS = {"closed": 2, "rates": 1, "text": 5, "workers": 5, "breakdown": 5}
 Row = dict[str, Any]
@@ -60,11 +61,16 @@ class Bench:
         cores = set(self.cores) if all_cores else {self.cores[0]}
         return Server(system, case, self._port, cores, self.work)
 
-    def measure(self, server: Server, **how: Any) -> Row:
-        """Ask a server by a plan; CPU time counts from the first request to the last answer."""
+    def measure(self, server: Server, *, series_each: int = 0, **how: Any) -> Row:
+        """Ask a server by a plan; CPU time counts from the first request to the last answer.
+
+        Args:
+            series_each: how many series a request has as one array; 0 for one item as JSON.
+        """
         requests = self.work / "requests.pickle"
-        requests.write_bytes(pickle.dumps(server.requests()))
-        plan = Plan(port=server.port, requests=str(requests), reader=server.system.reader, seconds=self.seconds, **how)
+        requests.write_bytes(pickle.dumps(server.array_requests(series_each) if series_each else server.requests()))
+        reader = "gatewise each" if series_each else server.system.reader
+        plan = Plan(port=server.port, requests=str(requests), reader=reader, seconds=self.seconds, **how)
         (self.work / "plan.json").write_text(json.dumps(asdict(plan)))
         before = server.cpu_seconds()
         ran = subprocess.run(
@@ -162,15 +168,15 @@ def text(bench: Bench, rounds: int) -> Row:
 
 
 def workers(bench: Bench, rounds: int) -> Row:
-    """One worker and two, on both cores, which they share with the load generator."""
+    """One worker and two, on both cores, which they share with a load generator that has little to do."""
     case = series_case(bench.work / "series")
     rows: dict[str, list[Row]] = {GATEWISE.name: [], GATEWISE_2.name: []}
     for round_ in range(rounds):
         for system in (GATEWISE, GATEWISE_2):
             server = bench.start(system, case, all_cores=True)
             try:
-                bench.measure(server, connections=64)
-                row = bench.measure(server, connections=64)
+                bench.measure(server, series_each=_SERIES_EACH, connections=16)
+                row = bench.measure(server, series_each=_SERIES_EACH, connections=16)
                 row |= {"ready_seconds": server.ready_seconds, "resident_mb": server.resident_mb()}
                 rows[system.name].append(row)
                 _say(f"{round_ + 1} {system.name:<26} both cores", row)

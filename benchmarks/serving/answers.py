@@ -12,6 +12,10 @@ def _gatewise(body: bytes) -> Any:
     return list(orjson.loads(body)["predictions"][0]["probabilities"].values())
 
 
+def _gatewise_each(body: bytes) -> Any:
+    return [list(prediction["probabilities"].values()) for prediction in orjson.loads(body)["predictions"]]
+
+
 def _plain(body: bytes) -> Any:
     return orjson.loads(body)["probabilities"]
 
@@ -24,4 +28,10 @@ def _v2(body: bytes) -> Any:
     return orjson.loads(body)["outputs"][0]["data"]
 
 
-READERS: dict[str, Callable[[bytes], Any]] = {"gatewise": _gatewise, "plain": _plain, "bare": _bare, "v2": _v2}
+READERS: dict[str, Callable[[bytes], Any]] = {
+    "gatewise": _gatewise,
+    "gatewise each": _gatewise_each,
+    "plain": _plain,
+    "bare": _bare,
+    "v2": _v2,
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
 from benchmarks import environments
@@ -176,6 +178,16 @@ class Server:
             (raw_request(self.system.path, orjson.dumps(self.system.body(item))), expected)
             for item, expected in zip(self.case.items, self.case.expected, strict=True)
         ]
+
+    def array_requests(self, size: int) -> list[tuple[bytes, list[list[float]]]]:
+        """Requests of so many series in one array each, with the probabilities of all."""
+        made = []
+        for start in range(0, len(self.case.items), size):
+            file = io.BytesIO()
+            np.save(file, np.array(self.case.items[start : start + size], dtype=np.float32))
+            request = raw_request(self.system.path, file.getvalue(), "application/x-npy")
+            made.append((request, self.case.expected[start : start + size]))
+        return made
 
     def pids(self) -> list[int]:
         """The server's process and all that descend from it."""
