@@ -296,7 +296,10 @@ def evaluate(model: str, data: str, engine: Any, device: str | None, json_file: 
 @_reading_options
 @click.option("--engine", type=click.Choice(["auto", "onnx", "torch"]), default="auto", help="What runs the network.")
 @click.option("--device", help="As torch names it; the CPU if not given.")
-def predict(model: str, data: str, output: str | None, engine: Any, device: str | None, **flags: Any) -> None:
+@click.option("--label-set", is_flag=True, help="Each prediction with the labels that hold the true one.")
+def predict(
+    model: str, data: str, output: str | None, engine: Any, device: str | None, label_set: bool, **flags: Any
+) -> None:
     """Predict every sequence of the file DATA, labelled or not; nothing is written to --output unless all can be.
 
     Each prediction's `row` is where its sequence stands: the line of a text file (a header is line 1), else the record.
@@ -304,10 +307,13 @@ def predict(model: str, data: str, output: str | None, engine: Any, device: str 
     from training.scoring import predict_pieces, write_predictions
 
     predictor = gatewise.load(model, engine=engine, device=device)
+    if label_set and predictor.manifest.label_sets is None:
+        raise InvalidConfig("--label-set: this model was made without label sets; train it again")
     pieces = _stream_as_trained(predictor, data, flags, labelled=False)
     started = time.perf_counter()
     with _row_progress("predicting") as progress:
-        rows = write_predictions(predict_pieces(predictor, pieces, progress), predictor, output)
+        answers = predict_pieces(predictor, pieces, progress, label_set=label_set)
+        rows = write_predictions(answers, predictor, output, label_set=label_set)
     if output:
         click.echo(f"{rows} rows in {time.perf_counter() - started:.1f} s by {_reference(predictor)} -> {output}")
         click.echo(f"Next:    gatewise evaluate {model} LABELLED_FILE")

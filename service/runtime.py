@@ -15,7 +15,7 @@ from service.deadlines import Deadlines
 from service.draining import Drain
 from service.errors import ClientLeft, NotReady, TimedOut
 from service.metrics import Metrics
-from service.payload import Answer
+from service.payload import Answer, PredictRequest
 from service.registry import LiveModel, ModelRegistry
 from service.settings import ServiceSettings, load_settings
 from service.tracing import Tracer
@@ -163,9 +163,9 @@ class Runtime:
         model = self.registry.live
         size = len(body)
         if size <= (INLINE_BYTES if model.card["kind"] == "series" else INLINE_TEXT_BYTES):
-            encoded, probabilities = self._read(model, body, media_type)
+            request, encoded = self._read(model, body, media_type)
         else:
-            encoded, probabilities = await self._in_thread(deadline, self._read, model, body, media_type)
+            request, encoded = await self._in_thread(deadline, self._read, model, body, media_type)
         # Not kept while the items wait: the next request parses into memory that is still in the cache.
         del body
         inputs = [one.inputs for one in encoded]
@@ -174,9 +174,9 @@ class Runtime:
         assert self._deadlines is not None
         results = await _results(job, receive, deadline, self._deadlines)
         if len(encoded) <= INLINE_PREDICTIONS and sum(map(len, inputs)) <= INLINE_STEPS:
-            answer = payload.answer(model, encoded, results, probabilities)
+            answer = payload.answer(model, encoded, results, request)
         else:
-            answer = await self._in_thread(None, payload.answer, model, encoded, results, probabilities)
+            answer = await self._in_thread(None, payload.answer, model, encoded, results, request)
         if self.metrics:
             self.metrics.count_predictions(answer.labels, answer.confidences)
         return answer
@@ -188,10 +188,14 @@ class Runtime:
 
     def _read(
         self, model: LiveModel, body: bytes | bytearray, media_type: MediaType
-    ) -> tuple[list[Encoded], bool | None]:
+    ) -> tuple[PredictRequest, list[Encoded]]:
         assert self.settings is not None
         request = payload.parse(body, self.settings.max_sequences, media_type)
-        return payload.encode(model, request.sequences), request.probabilities
+        payload.check(model, request)
+        encoded = payload.encode(model, request.sequences)
+        # Not kept while the items wait: they are many times as large as what is encoded of them.
+        request.sequences.clear()
+        return request, encoded
 
     async def _in_thread(self, deadline: float | None, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         if self._encoder is None:
