@@ -24,6 +24,7 @@ from rich.table import Table
 import gatewise
 from gatewise.errors import (
     ArtifactError,
+    ArtifactMissing,
     GatewiseError,
     InvalidConfig,
     InvalidData,
@@ -152,6 +153,24 @@ def _read_options(flags: dict[str, Any]) -> ReadOptions:
 @click.option(
     "--wide", type=click.Choice(["auto", "on", "off"]), help="A linear branch over a text's n-grams beside the network."
 )
+@click.option(
+    "--target-precision",
+    type=float,
+    metavar="P",
+    help="Mark answers as abstained, so that a share P of the others is right.",
+)
+@click.option(
+    "--coverage",
+    type=float,
+    metavar="P",
+    help="Share of the label sets that shall hold the true label; 0.9 if not given.",
+)
+@click.option(
+    "--folds", type=int, metavar="K", help="Train the chosen cell K times more, to find labels that may be wrong."
+)
+@click.option(
+    "--no-examples", "examples", flag_value=False, default=None, help="Keep sequences of the data out of the report."
+)
 @click.option("--max-time", metavar="10m", help="Stop training after this time with the best so far (90s, 10m, 2h).")
 @click.option("--resume", is_flag=True, help="Go on with a killed job of the same data and settings.")
 @click.option("--run-dir", default="runs", show_default=True, help="Where jobs keep their folders.")
@@ -198,6 +217,7 @@ def train(data: str, **flags: Any) -> None:
     )
     reference = f"{result.name}:{result.version}"
     click.echo(f"Saved {reference} in {result.artifact}")
+    click.echo(f"Report:  gatewise report {reference} --open")
     if flags["tensorboard"]:
         click.echo(f"Curves:  tensorboard --logdir {flags['run_dir']}/{result.name}")
     click.echo(f"Next:    gatewise serve {result.name}      or: gatewise models promote {reference}")
@@ -219,7 +239,10 @@ def _settings(flags: dict[str, Any]) -> dict[str, Any]:
         settings |= check_settings({name.strip(): _value(value.strip())}, "--set")
     given = {
         name: flags[name]
-        for name in ("preset", "seed", "epochs", "batch_size", "precision", "wide")
+        for name in (
+            *("preset", "seed", "epochs", "batch_size", "precision", "wide"),
+            *("target_precision", "coverage", "folds", "examples"),
+        )
         if flags[name] is not None
     }
     if flags["cells"]:
@@ -352,6 +375,39 @@ def _row_progress(action: str) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(action, total=None)
         yield lambda rows: progress.update(task, completed=rows)
+
+
+@main.command()
+@click.argument("model")
+@click.option(
+    "--output", "-o", metavar="F", help="Write it to this file: .html, .json for programs, or .md for a model card."
+)
+@click.option("--open", "opens", is_flag=True, help="Show it in a browser.")
+def report(model: str, output: str | None, opens: bool) -> None:
+    """Show how MODEL was chosen, how sure it is and where it errs: where its report is, or a copy of it."""
+    import webbrowser
+
+    from gatewise.artifact import MODEL_CARD, REPORT, REPORT_JSON, Artifact
+    from gatewise.store import resolve
+
+    names = {".html": REPORT, ".json": REPORT_JSON, ".md": MODEL_CARD}
+    suffix = Path(output).suffix if output else ".html"
+    if suffix not in names:
+        raise InvalidConfig(f"--output: {output} does not end in one of {', '.join(names)}")
+    if output and not Path(output).parent.is_dir():
+        raise InvalidConfig(f"--output: there is no folder {Path(output).parent}")
+    folder, _ = resolve(model)
+    content = Artifact(folder).report(names[suffix])
+    if content is None:
+        raise ArtifactMissing(f"{model} was made without a report; `gatewise train` makes one")
+    path = Path(output) if output else folder / names[suffix]
+    if output:
+        path.write_bytes(content)
+    click.echo(f"Report:  {path}")
+    if opens and not webbrowser.open(path.resolve().as_uri()):
+        click.echo(
+            "no browser was found here; copy the file to where one is, or: gatewise serve, then GET /model/report"
+        )
 
 
 @main.command()

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from gatewise import artifact
@@ -17,15 +16,16 @@ from gatewise.predictor import Predictor
 from gatewise.store import ModelVersion, Store
 from gatewise.text import TextEncoder
 from training.compare import Decision, Measured, choose, measure_candidate
-from training.dataset import join
-from training.evaluation import score
+from training.dataset import Dataset, join
 from training.fitting import Candidate
+from training.folds import answer_folds
 from training.learning import Learning
 from training.packaging import Fitted, Packer
 from training.plan import JobResult, shown
 from training.pretraining import pretraining_of
+from training.report.findings import Part
+from training.report.writing import Completion
 from training.runs import Run
-from training.splits import Splits
 from training.wide import Wide, choose_wide, fit_wide
 
 
@@ -70,9 +70,7 @@ class Finishing:
         is_refitted = self._refits(chosen)
         if is_refitted:
             source = self._refit(packer, chosen, wide, fitted[place])
-        metrics = {"valid": measured[place].scores.metrics, **_test_metrics(prepared.splits, source)}
-        for split, figures_of_split in metrics.items():
-            say(f"{split}: " + "  ".join(f"{name} {value:.4f}" for name, value in figures_of_split.items()))
+        folds = self._cross_validate(packer, chosen, wide, fitted[place])
         figures_by_cell = {figures.cell: figures.figures() for figures in measured}
         training = {
             **self._account(decision, chosen),
@@ -80,9 +78,10 @@ class Finishing:
             "linear_branch": _recorded(fitted[place]),
             "refitted": is_refitted,
         }
-        final = artifact.restate(source, self.job.folder / "artifact", metrics=metrics, training=training)
+        completion = Completion(prepared, self.learning.options, self._folder(chosen), source, folds, say)
+        final = completion.write(self.job.folder / "artifact", training)
         version = _register(final, self.job.folder / "artifact", prepared.name)
-        return JobResult(prepared.name, version.version, version.path, metrics, decision, figures_by_cell)
+        return JobResult(prepared.name, version.version, version.path, final.metrics, decision, figures_by_cell)
 
     def _folder(self, candidate: Candidate) -> Path:
         return self.job.folder / candidate.cell / "artifact"
@@ -132,13 +131,39 @@ class Finishing:
 
     def _refit(self, packer: Packer, chosen: Candidate, wide: Wide | None, fitted: Fitted) -> Path:
         """Train the chosen cell on all rows, with what validation fitted before it was learnt from; its artifact."""
+        splits, again = self.learning.prepared.splits, self.learning.refit(chosen.cell)
+        return self._pack_again(packer, again, wide, fitted, join([splits.train, splits.valid]), "refit")
+
+    def _cross_validate(self, packer: Packer, chosen: Candidate, wide: Wide | None, fitted: Fitted) -> list[Part]:
+        """Train the chosen cell without a part of the rows and answer it, for each part; none unless asked for."""
+        prepared, say = self.learning.prepared, self.learning.say
+        splits, folds = prepared.splits, prepared.config.folds
+        if not folds:
+            return []
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            say("No cross-validation: several devices share this job")
+            return []
+        if self.deadline is not None and time.monotonic() + folds * chosen.seconds > self.deadline:
+            say(f"No cross-validation: {folds} trainings of {chosen.seconds:.0f} s do not fit in the time that is left")
+            return []
+
+        def train(rows: Dataset, number: int) -> Predictor:
+            name = f"fold-{number}"
+            again = self.learning.fit_fold(chosen.cell, rows, name)
+            return Predictor.load(self._pack_again(packer, again, wide, fitted, rows, name))
+
+        rows = join([splits.train, splits.valid]) if splits.divided else splits.train
+        return [*answer_folds(rows, folds, prepared.config.seed, train, say)]
+
+    def _pack_again(
+        self, packer: Packer, again: Candidate, wide: Wide | None, fitted: Fitted, rows: Dataset, name: str
+    ) -> Path:
+        """The artifact of a later training on `rows`, its linear branch fitted on them too."""
         prepared = self.learning.prepared
-        again = self.learning.refit(chosen.cell)
         if wide and fitted.share:
             assert isinstance(prepared.encoder, TextEncoder)
-            rows = join([prepared.splits.train, prepared.splits.valid])
             wide = fit_wide(rows, prepared.encoder, prepared.labels, wide.recipe, seed=prepared.config.seed)
-        folder = self.job.folder / "refit" / "artifact"
+        folder = self.job.folder / name / "artifact"
         packer.pack(folder, again.model, again.weights, wide, fitted)
         return folder
 
@@ -184,19 +209,6 @@ class Finishing:
 
 def _recorded(fitted: Fitted) -> dict[str, float] | None:
     return asdict(fitted.blend) if fitted.blend else None
-
-
-def _test_metrics(splits: Splits, folder: Path) -> dict[str, dict[str, float]]:
-    """The test scores of the reloaded artifact; once more without the rows that also stand in train."""
-    if splits.test is None:
-        return {}
-    predictor = Predictor.load(folder)
-    metrics = {"test": score(predictor, [splits.test]).metrics}
-    assert splits.test_in_train is not None
-    fresh = np.flatnonzero(~splits.test_in_train)
-    if 0 < len(fresh) < len(splits.test):
-        metrics["test_without_duplicates"] = score(predictor, [splits.test.take(fresh)]).metrics
-    return metrics
 
 
 def _register(manifest: artifact.Manifest, folder: Path, name: str) -> ModelVersion:

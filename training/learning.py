@@ -13,9 +13,11 @@ from torch import Tensor
 from gatewise.architecture import Cell, ModelConfig
 from gatewise.text import TextEncoder
 from training.callbacks import Say
+from training.data import EncodedDataset
+from training.dataset import Dataset
 from training.fitting import Candidate, fit
 from training.plan import JobOptions, Prepared
-from training.preparing import cut, encode_items, make_augmentation, model_config
+from training.preparing import cut, encode, encode_items, make_augmentation, model_config
 from training.pretraining import Pretrained, pretrain
 from training.unlabelled import pretraining_rows
 
@@ -54,8 +56,18 @@ class Learning:
 
     def refit(self, cell: Cell) -> Candidate:
         """Train one cell once more, from the same start, on the validation rows too."""
-        start = self._pretrain(cell, None, again=True)
-        return self._fit(cell, self.folder / "refit", start, on_all_rows=True)
+        valid = cut(self.prepared.valid, self.prepared.config.window)
+        return self._fit_again(cell, "refit", self.prepared.train.joined(valid))
+
+    def fit_fold(self, cell: Cell, rows: Dataset, name: str) -> Candidate:
+        """Train one cell once more, from the same start, on these rows alone, in a folder of this name."""
+        prepared = self.prepared
+        encoded = encode(rows, prepared.encoder, prepared.labels, prepared.forms)
+        return self._fit_again(cell, name, cut(encoded, prepared.config.window))
+
+    def _fit_again(self, cell: Cell, name: str, rows: EncodedDataset) -> Candidate:
+        """Train on these rows, with none to measure on."""
+        return self._fit(cell, self.folder / name, self._pretrain(cell, None, again=True), rows=rows)
 
     def pretraining_folder(self, cell: Cell) -> Path:
         """Where what a cell was taught without labels is kept."""
@@ -68,18 +80,16 @@ class Learning:
         start: Pretrained | None,
         *,
         max_seconds: float | None = None,
-        on_all_rows: bool = False,
+        rows: EncodedDataset | None = None,
     ) -> Candidate:
         options, prepared = self.options, self.prepared
-        config, train, valid = prepared.config, prepared.train, prepared.valid
-        if on_all_rows:
-            train = train.joined(cut(valid, config.window))
+        config = prepared.config
         weights: Mapping[str, Tensor] | None = start.weights if start else None
         return fit(
             self._model(cell),
             config,
-            train,
-            None if on_all_rows else valid,
+            prepared.train if rows is None else rows,
+            prepared.valid if rows is None else None,
             prepared.labels,
             prepared.forms,
             folder,
