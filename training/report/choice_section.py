@@ -8,7 +8,7 @@ from typing import Any
 from training.report.contents import Report
 from training.report.layout import bar, card, cards, facts, legend, note, section, table
 from training.report.markup import Child, Markup, element
-from training.report.plots import Candidate, Points, curves, dependency_plot, history_plot, pareto
+from training.report.plots import Candidate, Curve, curves, dependency_plot, history_plot, pareto
 from training.report.words import NONE, metric, number, percent, titled
 
 Fields = Mapping[str, Any]
@@ -22,37 +22,33 @@ def choice_section(report: Report) -> Markup:
         "The choice",
         element("div", [element("p", sentence) for sentence in comparison["sentences"]], class_="verdict"),
         element("p", "What would change it: ", comparison["hint"]) if comparison["hint"] else None,
-        element("p", "The rule, written before looking: ", comparison["rule"], ".", class_="note"),
+        note("The rule, written before looking: ", comparison["rule"].rstrip("."), ".", _budgets(comparison)),
         cards(_candidates(comparison), _pareto(comparison), _tests(comparison), _dependency(comparison)),
-        cards(_search(comparison)) if comparison.get("search") else None,
+        cards(_search(comparison)) if comparison["search"] else None,
     )
 
 
 def curves_section(report: Report) -> Markup | None:
     """How the candidates learnt, epoch by epoch."""
-    comparison = report.comparison
-    name = comparison["metric"]
-    named = {c["name"]: c["curve"] for c in comparison["candidates"] if c["curve"]}
-    of_metric = {cell: _points(curve, name) for cell, curve in named.items()}
-    losses: dict[str, Points] = {}
-    for cell, curve in named.items():
-        losses[cell] = _points(curve, "valid_loss")
-        losses[f"{cell}, train"] = _points(curve, "train_loss")
-    losses = {cell: points for cell, points in losses.items() if points}
-    if not any(of_metric.values()) and not losses:
+    candidates, metric_name = report.comparison["candidates"], report.comparison["metric"]
+    learnt = [(place, c["name"], c["curve"]) for place, c in enumerate(candidates) if c["curve"]]
+    names = [(place, name) for place, name, _ in learnt]
+    of_metric = _curves(learnt, metric_name)
+    losses = _curves(learnt, "train_loss", is_dashed=True) + _curves(learnt, "valid_loss")
+    if not of_metric and not losses:
         return None
-    title = f"{titled(name)} on validation"
+    title = f"{titled(metric_name)} on validation"
     return section(
         "curves",
         "How they learnt",
         cards(
-            card(title, curves(of_metric, title, titled(name).lower(), is_share=True), legend([*named]))
-            if any(of_metric.values())
+            card(title, curves(of_metric, title, titled(metric_name), is_share=True), legend(names))
+            if of_metric
             else None,
             card(
                 "Loss",
-                curves(losses, "Loss by epoch", "loss", is_share=False),
-                legend([*named], element("span", "dashed: train, solid: validation")),
+                curves(losses, "Loss by epoch", "Loss", is_share=False),
+                legend(names, element("span", "dashed: train, solid: validation")),
                 note("The train loss holds dropout, smoothing and the like, so the two are not on one scale."),
             )
             if losses
@@ -61,8 +57,24 @@ def curves_section(report: Report) -> Markup | None:
     )
 
 
-def _points(curve: list[Fields], name: str) -> Points:
-    return [(float(point["epoch"]), float(point[name])) for point in curve if point.get(name) is not None]
+def _curves(learnt: list[tuple[int, str, list[Fields]]], name: str, *, is_dashed: bool = False) -> list[Curve]:
+    found = []
+    for place, _, curve in learnt:
+        points = [(float(point["epoch"]), float(point[name])) for point in curve if point.get(name) is not None]
+        found += [Curve(place, points, is_dashed)] if points else []
+    return found
+
+
+def _budgets(comparison: Fields) -> str:
+    """The budgets that were given, as a sentence."""
+    budgets, told = comparison["budgets"], []
+    if budgets.get("max_latency_ms"):
+        told.append(f"at most {budgets['max_latency_ms']:g} ms for a long sequence")
+    if budgets.get("max_size_mb"):
+        told.append(f"at most {budgets['max_size_mb']:g} MB")
+    if budgets.get("needs_streaming"):
+        told.append("answers while a sequence comes")
+    return f" Budgets: {', '.join(told)}." if told else ""
 
 
 def _candidates(comparison: Fields) -> Markup:
@@ -112,10 +124,11 @@ def _with_interval(name: str, figures: Fields) -> Markup:
     return element("span", metric(name, figures["value"]), bounds, class_="stacked")
 
 
-def _pareto(comparison: Fields) -> Markup:
+def _pareto(comparison: Fields) -> Markup | None:
     name = comparison["metric"]
     candidates = [
         Candidate(
+            place,
             c["name"],
             c["latency"]["single_ms"],
             c["metrics"][name]["value"],
@@ -123,12 +136,15 @@ def _pareto(comparison: Fields) -> Markup:
             c["metrics"][name]["high"],
             c["name"] == comparison["chosen"],
         )
-        for c in comparison["candidates"]
-        if name in c["metrics"]
+        for place, c in enumerate(comparison["candidates"])
+        if name in c["metrics"] and None not in (c["metrics"][name]["value"], c["latency"].get("single_ms"))
     ]
+    if not candidates:
+        return None
     return card(
         f"{titled(name)} against latency",
         pareto(candidates, titled(name), is_share=True),
+        legend([(c.place, f"{c.name} (chosen)" if c.is_chosen else c.name) for c in candidates]),
         note("Up and to the left is better. Dotted: the Pareto front, whose candidates none beats in both."),
     )
 
@@ -140,7 +156,7 @@ def _tests(comparison: Fields) -> Markup | None:
         [
             f"{test['of'][0]} − {test['of'][1]}",
             titled(test["metric"]),
-            f"{test['difference']:+.4f}",
+            NONE if test["difference"] is None else f"{test['difference']:+.4f}",
             NONE if test["low"] is None else f"[{test['low']:+.4f}, {test['high']:+.4f}]",
             NONE if test["p_value"] is None else f"{test['p_value']:.3f}",
         ]
@@ -155,29 +171,36 @@ def _tests(comparison: Fields) -> Markup | None:
 
 
 def _dependency(comparison: Fields) -> Markup | None:
-    found = comparison.get("dependency")
-    if not found or not found["steps"]:
+    found = comparison["dependency"]
+    if not found:
+        return None
+    points = [(a, b) for a, b in zip(found["steps"], found["values"], strict=True) if b is not None]
+    if not points:
         return None
     title = titled(found["metric"])
     return card(
         "How far back it looks",
-        dependency_plot(found["steps"], found["values"], found["full"], title),
+        dependency_plot(points, found["full"], title),
         note(found["sentence"], ". " if not found["sentence"].endswith(".") else " ", "Dashed: with all steps."),
     )
 
 
 def _search(comparison: Fields) -> Child:
     search = comparison["search"]
-    importance = sorted((search.get("importance") or {}).items(), key=lambda pair: -pair[1])
+    importance = sorted((search["importance"] or {}).items(), key=lambda pair: -pair[1])
     rows = [[name, percent(value, 0), bar(value)] for name, value in importance]
-    history = [value for value in search.get("history") or [] if value is not None]
+    history = search["history"] or []
     title = titled(comparison["metric"])
     return [
         card(
             "Search",
-            history_plot(search["history"], title) if history else None,
+            history_plot(history, title) if any(value is not None for value in history) else None,
             note(f"{search['trials']} trials, {search['pruned']} of them stopped early; the line is the best so far."),
         ),
-        card("What mattered", table(["Setting", "Importance", ""], rows)) if rows else None,
-        card("The best settings", facts([(name, str(value)) for name, value in search["best"].items()])),
+        card(
+            "What mattered",
+            table(["Setting", "Importance", ""], rows) if rows else None,
+            element("h3", "The best settings"),
+            facts([(name, str(value)) for name, value in (search["best"] or {}).items()]),
+        ),
     ]

@@ -65,7 +65,7 @@ def _pairs(confusion: Confusion) -> Markup | None:
 
 
 def _count(count: int, share: float, *, is_right: bool) -> Markup:
-    kind = ("right" if is_right else "wrong") + (" strong" if share > 0.55 else "")
+    kind = ("right" if is_right else "wrong") + (" strong" if share > 0.75 else "")
     return element("td", count or None, class_=kind, style=f"--share:{share:.3f}")
 
 

@@ -28,9 +28,9 @@ def note(*children: Child) -> Markup:
     return element("p", *children, class_="note")
 
 
-def legend(names: Sequence[str], *more: Child) -> Markup:
-    """Which colour is which."""
-    keys = [element("span", element("i", class_=f"key {colour_of(i)}"), name) for i, name in enumerate(names)]
+def legend(named: Sequence[tuple[int, str]], *more: Child) -> Markup:
+    """Which colour is whose: places among all candidates, with what to call them."""
+    keys = [element("span", element("i", class_=f"key {colour_of(place)}"), name) for place, name in named]
     return element("p", keys, *more, class_="legend")
 
 

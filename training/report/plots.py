@@ -15,7 +15,7 @@ from training.report.words import percent
 
 WIDTH, HEIGHT = 360.0, 230.0
 LEFT, RIGHT, TOP, BOTTOM = 54.0, 342.0, 12.0, 188.0
-COLOURS = 4
+COLOURS = 6
 
 Points = Sequence[tuple[float, float]]
 
@@ -101,23 +101,31 @@ def dot(x: float, y: float, colour: str, told: str, *, radius: float = 4.5) -> M
     return element("circle", element("title", told), cx=x, cy=y, r=radius, class_=f"dot {colour}")
 
 
-def curves(named: dict[str, Points], title: str, y_title: str, *, is_share: bool) -> Markup:
-    """Figures by epoch, a colour for each candidate; a name that ends in `, train` is dashed in its own."""
-    every = [point for points in named.values() for point in points]
+class Curve(NamedTuple):
+    """A figure by epoch, of the candidate at a place among all."""
+
+    place: int
+    points: Points
+    is_dashed: bool = False
+
+
+def curves(drawn: Sequence[Curve], title: str, y_title: str, *, is_share: bool) -> Markup:
+    """Figures by epoch, a colour for each candidate."""
+    every = [point for curve in drawn for point in curve.points]
     x, y = _counting(every), y_axis([b for _, b in every], is_share=is_share)
-    order = list(dict.fromkeys(name.removesuffix(", train") for name in named))
     marks: list[Markup] = []
-    for name, points in named.items():
-        colour = colour_of(order.index(name.removesuffix(", train")))
-        marks.append(line(points, x, y, colour, is_dashed=name.endswith(", train")))
+    for place, points, is_dashed in drawn:
+        marks.append(line(points, x, y, colour_of(place), is_dashed=is_dashed))
         if len(points) == 1:
-            marks.append(dot(x.at(points[0][0]), y.at(points[0][1]), colour, name, radius=3))
+            (epoch, value), *_ = points
+            marks.append(dot(x.at(epoch), y.at(value), colour_of(place), f"{value:.4f}", radius=3))
     return plot(title, x, y, "epoch", y_title, *marks)
 
 
 class Candidate(NamedTuple):
-    """A candidate's place: what it costs, how good it is, with an interval where that is known."""
+    """What the candidate at a place among all costs, and how good it is, with an interval where that is known."""
 
+    place: int
     name: str
     latency_ms: float
     value: float
@@ -130,21 +138,19 @@ def pareto(candidates: Sequence[Candidate], y_title: str, *, is_share: bool) -> 
     """How good against how slow; the line joins those that no other one beats in both."""
     times = [c.latency_ms for c in candidates]
     is_log = max(times) > 8 * min(times)
-    x = x_axis([0.6 * min(times), 1.5 * max(times)], is_log=is_log)
+    x = x_axis([0.8 * min(times), 1.25 * max(times)], is_log=is_log)
     bounds = [v for c in candidates for v in (c.value, c.low, c.high) if v is not None]
     y = y_axis(bounds, is_share=is_share)
     front = sorted((c.latency_ms, c.value) for c in pareto_front(candidates))
     marks: list[Markup] = [line(front, x, y, "front")] if len(front) > 1 else []
-    for i, c in enumerate(candidates):
-        at, colour = (x.at(c.latency_ms), y.at(c.value)), colour_of(i)
+    for c in candidates:
+        at, colour = (x.at(c.latency_ms), y.at(c.value)), colour_of(c.place)
         if c.low is not None and c.high is not None:
             marks.append(_line(at[0], y.at(c.low), at[0], y.at(c.high), f"bar {colour}"))
         told = f"{c.name}: {c.value:.4f} at {c.latency_ms:.2f} ms"
-        marks.append(dot(*at, colour, told, radius=6 if c.is_chosen else 4.5))
-        name = f"{c.name} (chosen)" if c.is_chosen else c.name
-        # The faster ones have their names on the left, so that two that are close stay legible.
-        is_faster = sum(time <= c.latency_ms for time in times) <= len(times) / 2
-        marks.append(_text(at[0] + (-11 if is_faster else 11), at[1] + 4, name, "name end" if is_faster else "name"))
+        if c.is_chosen:
+            marks.append(element("circle", cx=at[0], cy=at[1], r=9.0, class_="ring"))
+        marks.append(dot(*at, colour, told))
     return plot(f"{y_title} against milliseconds", x, y, "ms for one sequence", y_title, *marks)
 
 
@@ -204,7 +210,7 @@ def answering_plot(points: Points, target: float | None, chosen: tuple[float, fl
     marks: list[Markup] = []
     if target is not None:
         marks.append(_line(LEFT, y.at(target), RIGHT, y.at(target), "reference"))
-        marks.append(_text(LEFT + 6, y.at(target) - 5, f"target {percent(target)}", "name"))
+        marks.append(_text(RIGHT - 4, y.at(target) - 5, f"target {percent(target)}", "name end"))
     marks.append(line(points, x, y, colour_of(0)))
     if chosen:
         told = f"{percent(chosen[0])} answered, {percent(chosen[1])} of them right"
@@ -230,14 +236,15 @@ def length_plot(groups: Sequence[LengthGroup]) -> Markup:
     return plot("Right answers by length", None, y, "timesteps", "right answers", *marks)
 
 
-def dependency_plot(steps: Sequence[float], values: Sequence[float], full: float, y_title: str) -> Markup:
+def dependency_plot(points: Points, full: float, y_title: str) -> Markup:
     """A metric by how many of the last steps the model sees; dashed where it sees all."""
-    points = list(zip(map(float, steps), values, strict=True))
-    x = x_axis([a for a, _ in points], is_log=max(steps) > 8 * min(steps))
-    y = y_axis([*values, full], is_share=True)
+    steps = [a for a, _ in points]
+    x = x_axis(steps, is_log=max(steps) > 8 * min(steps))
+    y = y_axis([*(b for _, b in points), full], is_share=True)
     reference = _line(LEFT, y.at(full), RIGHT, y.at(full), "reference")
     dots = [dot(x.at(a), y.at(b), colour_of(0), f"{a:g} steps: {percent(b)}", radius=3) for a, b in points]
-    return plot(f"{y_title} by steps seen", x, y, "steps seen", y_title, reference, line(points, x, y, "c1"), dots)
+    joined = line(points, x, y, colour_of(0))
+    return plot(f"{y_title} by steps seen", x, y, "steps seen", y_title, reference, joined, dots)
 
 
 def history_plot(values: Sequence[float | None], y_title: str) -> Markup:
