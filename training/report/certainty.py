@@ -69,10 +69,12 @@ def _abstaining_in_words(counts: Mapping[str, Answering], abstaining: Abstaining
     target = f"{abstaining.target_precision:.1%}"
     if abstaining.threshold is None:
         valid, needed = counts["valid"], rows_needed(abstaining.target_precision)
+        mend = "Even those it is surest of are wrong too often: give a lower target."
+        if valid.rows < needed:
+            mend = f"It takes {needed} answers without a mistake: give more validation rows, or a lower target."
         return (
             f"The {valid.rows} answers of validation do not show a precision of {target} at any confidence, so every "
-            f"prediction is marked as abstained. It takes {needed} answers without a mistake to show it: give more "
-            "validation rows, or a lower target."
+            f"prediction is marked as abstained. {mend}"
         )
     told = [
         f"on {name} {found.share:.1%} of the answers are given, and {found.precision:.1%} of these are right"

@@ -21,7 +21,7 @@ def errors_section(report: Report) -> Markup:
         "errors",
         f"Where it errs, on {errors.split}",
         element("p", f"{counted(errors.correct.rows, 'answer')}, right: {interval(errors.correct)}."),
-        note(f"{counted(errors.unseen, 'label')} training never saw; they count as wrong.") if errors.unseen else None,
+        note(f"Labels that training never saw, counted as wrong: {errors.unseen:,}.") if errors.unseen else None,
         cards(
             _confusion(errors.confusion),
             card(
