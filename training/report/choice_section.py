@@ -22,7 +22,7 @@ def choice_section(report: Report) -> Markup:
         "The choice",
         element("div", [element("p", sentence) for sentence in comparison["sentences"]], class_="verdict"),
         element("p", "What would change it: ", comparison["hint"]) if comparison["hint"] else None,
-        note("The rule, written before looking: ", comparison["rule"].rstrip("."), ".", _budgets(comparison)),
+        note("The rule, written before looking: ", comparison["rule"].rstrip("."), "."),
         cards(_candidates(comparison), _pareto(comparison), _tests(comparison), _dependency(comparison)),
         cards(_search(comparison)) if comparison["search"] else None,
     )
@@ -31,7 +31,7 @@ def choice_section(report: Report) -> Markup:
 def curves_section(report: Report) -> Markup | None:
     """How the candidates learnt, epoch by epoch."""
     candidates, metric_name = report.comparison["candidates"], report.comparison["metric"]
-    learnt = [(place, c["name"], c["curve"]) for place, c in enumerate(candidates) if c["curve"]]
+    learnt = [(place, c["name"].upper(), c["curve"]) for place, c in enumerate(candidates) if c["curve"]]
     names = [(place, name) for place, name, _ in learnt]
     of_metric = _curves(learnt, metric_name)
     losses = _curves(learnt, "train_loss", is_dashed=True) + _curves(learnt, "valid_loss")
@@ -63,18 +63,6 @@ def _curves(learnt: list[tuple[int, str, list[Fields]]], name: str, *, is_dashed
         points = [(float(point["epoch"]), float(point[name])) for point in curve if point.get(name) is not None]
         found += [Curve(place, points, is_dashed)] if points else []
     return found
-
-
-def _budgets(comparison: Fields) -> str:
-    """The budgets that were given, as a sentence."""
-    budgets, told = comparison["budgets"], []
-    if budgets.get("max_latency_ms"):
-        told.append(f"at most {budgets['max_latency_ms']:g} ms for a long sequence")
-    if budgets.get("max_size_mb"):
-        told.append(f"at most {budgets['max_size_mb']:g} MB")
-    if budgets.get("needs_streaming"):
-        told.append("answers while a sequence comes")
-    return f" Budgets: {', '.join(told)}." if told else ""
 
 
 def _candidates(comparison: Fields) -> Markup:
@@ -129,7 +117,7 @@ def _pareto(comparison: Fields) -> Markup | None:
     candidates = [
         Candidate(
             place,
-            c["name"],
+            c["name"].upper(),
             c["latency"]["single_ms"],
             c["metrics"][name]["value"],
             c["metrics"][name]["low"],
@@ -154,7 +142,7 @@ def _tests(comparison: Fields) -> Markup | None:
         return None
     rows = [
         [
-            f"{test['of'][0]} − {test['of'][1]}",
+            f"{test['of'][0].upper()} − {test['of'][1].upper()}",
             titled(test["metric"]),
             NONE if test["difference"] is None else f"{test['difference']:+.4f}",
             NONE if test["low"] is None else f"[{test['low']:+.4f}, {test['high']:+.4f}]",
@@ -197,10 +185,6 @@ def _search(comparison: Fields) -> Child:
             history_plot(history, title) if any(value is not None for value in history) else None,
             note(f"{search['trials']} trials, {search['pruned']} of them stopped early; the line is the best so far."),
         ),
-        card(
-            "What mattered",
-            table(["Setting", "Importance", ""], rows) if rows else None,
-            element("h3", "The best settings"),
-            facts([(name, str(value)) for name, value in (search["best"] or {}).items()]),
-        ),
+        card("What mattered", table(["Setting", "Importance", ""], rows)) if rows else None,
+        card("The best settings", facts([(name, str(value)) for name, value in (search["best"] or {}).items()])),
     ]
