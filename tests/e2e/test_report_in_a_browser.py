@@ -26,7 +26,8 @@ PAGES = {
     "series": {"kind": "series"},
     "without examples": {"examples": False},
 }
-WIDE, PHONE = 1200, 390
+# A sheet of A4 between its margins, in pixels.
+WIDE, PHONE, SHEET = 1200, 390, 716
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +151,10 @@ def test_it_prints_in_black_on_white_whatever_the_screen_has(shown: Any, tmp_pat
     assert style(shown, "body", "background-color") == "rgb(255, 255, 255)"
     assert luminance(style(shown, "body", "color")) < 0.05
     assert style(shown, "nav", "display") == "none"
+    # A sheet cannot be scrolled: what is wider than its place is lost.
+    emulate(shown, media="print", width=SHEET)
+    script = "return [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    assert shown.execute_script(script) == 0
     printed = base64.b64decode(shown.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
     assert printed.startswith(b"%PDF-")
     assert 3 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 30

@@ -10,7 +10,7 @@ from training.report.contents import Report
 from training.report.errors_section import errors_section
 from training.report.markup import Markup, element, fragment
 from training.report.origin_section import data_section, origin_section, recipe_section
-from training.report.words import counted, interval, metric, number, titled
+from training.report.words import compact, counted, interval, metric, number, titled
 
 _CONTENTS = {
     "choice": "Choice",
@@ -74,7 +74,7 @@ def _tiles(report: Report) -> list[Markup]:
         *tiles,
         _tile("Calibration error", f"{error:.3f}", f"on {split}"),
         _tile("One answer", f"{number(latency)} ms", "alone, median length"),
-        _tile("Parameters", number(report.model.parameters), "weights"),
+        _tile("Parameters", compact(report.model.parameters), "weights"),
     ]
 
 

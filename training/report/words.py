@@ -39,6 +39,13 @@ def number(value: float | None, digits: int = 2) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
 
 
+def compact(count: int) -> str:
+    """A large number in thousands or millions."""
+    if count < 1e4:
+        return f"{count:,}"
+    return f"{count / 1e3:.0f}k" if count < 1e6 else f"{count / 1e6:.1f}M"
+
+
 def counted(count: int, noun: str, nouns: str = "") -> str:
     """A number of things; `nouns` where an s does not make many of one."""
     return f"{count:,} {noun if count == 1 else nouns or f'{noun}s'}"

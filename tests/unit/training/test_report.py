@@ -29,7 +29,7 @@ from training.report.markup import Markup, element, fragment
 from training.report.origin import command_of, describe_environment
 from training.report.page import page
 from training.report.plots import Axis, Candidate, pareto_front, x_axis, y_axis
-from training.report.words import counted, percent
+from training.report.words import compact, counted, percent
 from training.report.writing import written
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -301,6 +301,7 @@ def test_the_front_holds_those_that_none_beats_in_both() -> None:
 
 def test_figures_are_worded_for_readers() -> None:
     assert (percent(0.12345), percent(None), percent(1)) == ("12.3%", "–", "100.0%")
+    assert (compact(9_999), compact(123_456), compact(9_166_982)) == ("9,999", "123k", "9.2M")
     assert (counted(1, "label"), counted(1200, "class", "classes")) == ("1 label", "1,200 classes")
 
 
