@@ -39,6 +39,9 @@ def answer_folds(
         train: makes a model of the rows that it is given, for the fold of this number, from 1.
     """
     parts = held_out_rows(data, folds, seed)
+    if len(parts) < 2:
+        say("No cross-validation: all rows belong together, so none can be left out")
+        return
     for number, held_out in enumerate(parts, 1):
         rest = np.setdiff1d(np.arange(len(data)), held_out)
         say(f"Fold {number} of {len(parts)}: training on {len(rest)} rows, to answer the other {len(held_out)}")

@@ -54,6 +54,12 @@ def test_the_seed_decides_the_folds() -> None:
     assert [part.tolist() for part in one] != [part.tolist() for part in other]
 
 
+def test_rows_that_all_belong_together_have_no_folds() -> None:
+    said: list[str] = []
+    assert [*answer_folds(texts(groups=["one"] * 60), 3, 0, lambda rows, number: None, said.append)] == []
+    assert said == ["No cross-validation: all rows belong together, so none can be left out"]
+
+
 def test_a_row_is_answered_by_a_model_that_did_not_see_it(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[int, set[str]] = {}
 
