@@ -106,6 +106,11 @@ class ModelConfig(BaseModel):
         return (LEFT_TO_RIGHT, RIGHT_TO_LEFT) if self.bidirectional else (LEFT_TO_RIGHT,)
 
     @property
+    def can_stream(self) -> bool:
+        """Whether a sequence can be answered as it comes: no part of the network waits for later steps."""
+        return not (self.bidirectional or self.crf or self.branch_channels or self.stem_stride > 1)
+
+    @property
     def recurrent_size(self) -> int:
         """Values that the last recurrent layer gives at a timestep, D*H."""
         return self.hidden_size * len(self.directions)

@@ -54,8 +54,17 @@ _EXIT_CODES: dict[type[GatewiseError], int] = {
     UnsupportedModel: 4,
     MissingDependency: 5,
 }
+# Flags of `train` that are settings of the same name.
+_SETTING_FLAGS = (
+    *("preset", "seed", "seeds", "epochs", "batch_size", "precision", "wide"),
+    *("search", "max_latency_ms", "max_size_mb", "needs_streaming"),
+    *("target_precision", "coverage", "folds", "examples"),
+)
 # What the packages of an extra are imported as, to name the extra where one of them is not there.
-_EXTRAS = {"torch", "pytorch_lightning", "h5py", "onnx", "pyarrow", "tensorboard", "service", "training"}
+_EXTRAS = {
+    *("torch", "pytorch_lightning", "h5py", "onnx", "optuna", "pyarrow", "scipy", "tensorboard"),
+    *("service", "training"),
+}
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -171,10 +180,17 @@ def _read_options(flags: dict[str, Any]) -> ReadOptions:
 @click.option(
     "--no-examples", "examples", flag_value=False, default=None, help="Keep sequences of the data out of the report."
 )
+@click.option("--seeds", type=int, help="Trainings of each candidate, with one seed after the other.")
+@click.option("--sizes", metavar="64,128", help="Hidden sizes, each a candidate with each cell.")
+@click.option("--search", type=int, metavar="N", help="Trials of the settings that matter, first; half of --max-time.")
+@click.option("--max-latency-ms", type=float, help="Budget: of one long sequence alone.")
+@click.option("--max-size-mb", type=float, help="Budget: of the artifact.")
+@click.option("--needs-streaming", is_flag=True, default=None, help="The model must answer a sequence as it comes.")
 @click.option("--max-time", metavar="10m", help="Stop training after this time with the best so far (90s, 10m, 2h).")
 @click.option("--resume", is_flag=True, help="Go on with a killed job of the same data and settings.")
 @click.option("--run-dir", default="runs", show_default=True, help="Where jobs keep their folders.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs into the run's folder.")
+@click.option("--mlflow", metavar="URL", help="Tell an MLflow server of settings, epochs and figures.")
 @click.option("--accelerator", default="auto", help="As Lightning: auto, cpu, gpu ...")
 @click.option("--devices", default="auto", help="As Lightning: auto, a number, or 0,1.")
 @click.option("--strategy", default="auto", help="As Lightning: auto, ddp ...")
@@ -185,6 +201,7 @@ def train(data: str, **flags: Any) -> None:
 
     DATA is a file (CSV, TSV, JSONL, Parquet, .ts, .npz; plain or .gz), or a folder with train, valid and test files.
     """
+    from gatewise.artifact import read_manifest
     from training.fitting import Devices
     from training.job import run
     from training.plan import JobOptions
@@ -211,10 +228,12 @@ def train(data: str, **flags: Any) -> None:
             resume=flags["resume"],
             max_seconds=_seconds(flags["max_time"]),
             tensorboard=flags["tensorboard"],
+            mlflow=flags["mlflow"],
         ),
         say=click.echo,
         console=console if console.is_terminal else None,
     )
+    _print_comparison(read_manifest(result.artifact).training["comparison"])
     reference = f"{result.name}:{result.version}"
     click.echo(f"Saved {reference} in {result.artifact}")
     click.echo(f"Report:  gatewise report {reference} --open")
@@ -237,14 +256,9 @@ def _settings(flags: dict[str, Any]) -> dict[str, Any]:
         if not equals:
             raise InvalidConfig(f"--set: {assignment!r} is not NAME=VALUE")
         settings |= check_settings({name.strip(): _value(value.strip())}, "--set")
-    given = {
-        name: flags[name]
-        for name in (
-            *("preset", "seed", "epochs", "batch_size", "precision", "wide"),
-            *("target_precision", "coverage", "folds", "examples"),
-        )
-        if flags[name] is not None
-    }
+    given = {name: flags[name] for name in _SETTING_FLAGS if flags[name] is not None}
+    if flags["sizes"]:
+        given["sizes"] = tuple(part.strip() for part in flags["sizes"].split(","))
     if flags["cells"]:
         given["cells"] = tuple(part.strip().lower() for part in flags["cells"].split(","))
     return settings | check_settings(given, "flags")
@@ -280,8 +294,7 @@ def evaluate(model: str, data: str, engine: Any, device: str | None, json_file: 
     """Score MODEL on the labelled file DATA: accuracy, macro_f1, log_loss; span_f1 where the tags are BIO."""
     from training.evaluation import score
 
-    if json_file and not Path(json_file).parent.is_dir():
-        raise InvalidConfig(f"--json: there is no folder {Path(json_file).parent}")
+    _check_json(json_file)
     predictor = gatewise.load(model, engine=engine, device=device)
     started = time.perf_counter()
     with _row_progress("scoring") as progress:
@@ -305,6 +318,75 @@ def evaluate(model: str, data: str, engine: Any, device: str | None, json_file: 
         }
         Path(json_file).write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
     click.echo(f"Next:    gatewise serve {model}")
+
+
+@main.command()
+@click.argument("models", metavar="MODEL MODEL [...]", nargs=-1, required=True)
+@click.argument("data")
+@_reading_options
+@click.option("--max-latency-ms", type=float, help="Budget: of one long sequence alone.")
+@click.option("--max-size-mb", type=float, help="Budget: of the artifact.")
+@click.option("--needs-streaming", is_flag=True, help="The model must answer a sequence as it comes.")
+@click.option("--json", "json_file", metavar="F", help="Write all figures to this file too.")
+def compare(
+    models: tuple[str, ...],
+    data: str,
+    max_latency_ms: float | None,
+    max_size_mb: float | None,
+    needs_streaming: bool,
+    json_file: str | None,
+    **flags: Any,
+) -> None:
+    """Compare two or more MODELs on the labelled file DATA, and say which to take and why."""
+    from gatewise.store import resolve
+    from training.compare import Budgets
+    from training.dataset import join
+    from training.dependency import measure_dependency
+    from training.finished import Finished, compare_finished
+
+    _check_json(json_file)
+    budgets = Budgets(max_latency_ms, max_size_mb, needs_streaming)
+    finished = [Finished(model, resolve(model)[0], gatewise.load(model)) for model in models]
+    rows = join(list(_stream_as_trained(finished[0].predictor, data, flags, labelled=True)))
+    found = compare_finished(finished, rows, budgets, say=click.echo)
+    chosen = finished[models.index(found.decision.name)].predictor
+    window = chosen.manifest.training.get("config", {}).get("window", 512)
+    account = found.account(measure_dependency(chosen, rows, window))
+    _print_comparison(account)
+    for line in [*account["sentences"], account["hint"]]:
+        click.echo(line)
+    if json_file:
+        Path(json_file).write_bytes(orjson.dumps(account, option=orjson.OPT_INDENT_2))
+    click.echo(f"Next:    gatewise serve {found.decision.name}")
+
+
+def _print_comparison(account: dict[str, Any]) -> None:
+    metrics = list(account["candidates"][0]["metrics"])
+    columns = ("model", *metrics, "ms alone", "long", "sequences/s", "ms a step", "MB", "weights", "trained")
+    table = Table(*columns, caption=f"on {account['rows']} held-out rows, with 95% intervals")
+    for one in account["candidates"]:
+        latency, seconds = one["latency"], one["training_seconds"]
+        table.add_row(
+            one["name"],
+            *(_with_interval(one["metrics"][name]) for name in metrics),
+            f"{latency['single_ms']:.2f}",
+            f"{latency['single_p95_length_ms']:.2f}",
+            f"{latency['per_second']:.0f}",
+            "no stream" if latency["step_ms"] is None else f"{latency['step_ms']:.3f}",
+            f"{one['size_mb']:.2f}",
+            f"{one['parameters']:,}",
+            "-" if seconds is None else f"{seconds:.0f} s",
+        )
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    for test in account["tests"]:
+        interval = "" if test["low"] is None else f" ({test['low']:+.4f} to {test['high']:+.4f})"
+        first, second = test["of"]
+        click.echo(f"{first} - {second}: {test['metric']} {test['difference']:+.4f}{interval}, p {test['p_value']:.3f}")
+
+
+def _with_interval(figure: dict[str, float | None]) -> str:
+    value, low, high = figure["value"], figure["low"], figure["high"]
+    return f"{value:.4f}" if low is None or high is None else f"{value:.4f} ({low:.3f}-{high:.3f})"
 
 
 @main.command()
@@ -354,6 +436,11 @@ def _stream_as_trained(predictor: Predictor, data: str, flags: dict[str, Any], *
         merged["channels"] = merged.get("channels") or predictor.manifest.channels
     columns = predictor.manifest.training.get("columns")
     return stream(data, type(given).model_validate(merged), labelled=labelled, like=columns)
+
+
+def _check_json(json_file: str | None) -> None:
+    if json_file and not Path(json_file).parent.is_dir():
+        raise InvalidConfig(f"--json: there is no folder {Path(json_file).parent}")
 
 
 def _reference(predictor: Predictor) -> str:

@@ -28,6 +28,7 @@ def fit(
     run_dir: str | Path = "runs",
     resume: bool = False,
     max_seconds: float | None = None,
+    mlflow: str | None = None,
     **settings: Any,
 ) -> JobResult:
     """Train on a labelled file, as `gatewise train` does.
@@ -36,6 +37,7 @@ def fit(
         data: a file, or a folder that holds train, and maybe valid and test, files.
         embeddings: a file of word vectors: GloVe or fastText text, plain or .gz, or safetensors.
         unlabelled: a file of sequences like those of `data`, to pretrain on.
+        mlflow: the address of an MLflow server that is told of the job.
         settings: how to read the file (`sequence`, `label`, `kind`, `task`, `group_by`, `order_by`, `channels`,
             `encoding`) and any field of `training.config.TrainingConfig`.
     Raises:
@@ -60,5 +62,6 @@ def fit(
         run_dir=Path(run_dir),
         resume=resume,
         max_seconds=max_seconds,
+        mlflow=mlflow,
     )
     return run(options)

@@ -21,6 +21,10 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 EmbeddingMode = Literal["frozen", "finetuned", "gated"]
 
 
+# What a choice goes by and no training does: another budget is no other job.
+DECIDING = frozenset({"max_latency_ms", "max_size_mb"})
+
+
 class TrainingConfig(BaseModel):
     """A resolved training configuration."""
 
@@ -29,6 +33,16 @@ class TrainingConfig(BaseModel):
     preset: Preset = "default"
     cells: tuple[Cell, ...] = Field(("lstm", "gru"), min_length=1, description="the candidates, trained in this order")
     seed: int = Field(0, ge=0, description="of the split, the initial weights, the order of the rows and dropout")
+    seeds: int = Field(1, ge=1, le=100, description="trainings of each candidate, with seed, seed + 1 and so on")
+    sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (), description="hidden sizes, each a candidate with each cell; hidden_size alone where empty"
+    )
+    search: int = Field(0, ge=0, description="trials of settings that the recipe leaves open, before the candidates")
+
+    # Choice
+    max_latency_ms: float | None = Field(None, gt=0, description="of one long sequence alone, at the service's engine")
+    max_size_mb: float | None = Field(None, gt=0, description="of the artifact")
+    needs_streaming: bool = Field(False, description="whether sequences must be answered as they come")
 
     # Encoding
     level: Level = Field("words", description="what a text's timesteps are")
@@ -117,7 +131,7 @@ class TrainingConfig(BaseModel):
         0, ge=0, description="epochs that each pretrained part waits for the one above it; 0 trains all from the start"
     )
 
-    @field_validator("cells", "pooling", "dense_sizes", "branch_channels", "branch_kernels", mode="before")
+    @field_validator("cells", "sizes", "pooling", "dense_sizes", "branch_channels", "branch_kernels", mode="before")
     @classmethod
     def _one_is_a_list_of_one(cls, value: object) -> object:
         return (value,) if isinstance(value, str | int) else value
@@ -129,9 +143,9 @@ class TrainingConfig(BaseModel):
             raise ValueError("one fold leaves nothing to train on; give 2 or more, or 0 for none")
         return folds
 
-    @field_validator("cells", "pooling")
+    @field_validator("cells", "sizes", "pooling")
     @classmethod
-    def _names_each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _names_each_once(cls, names: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(names)) != len(names):
             raise ValueError("a name stands twice")
         return names

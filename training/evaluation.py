@@ -16,6 +16,7 @@ from gatewise.predictor import Predictor
 from training.answers import Answered, answer_all
 from training.dataset import Dataset
 from training.metrics import classification, is_bio, span_f1
+from training.tallies import Tally, tally_all
 
 
 @dataclass
@@ -26,12 +27,14 @@ class Scores:
         metrics: accuracy, macro_f1, log_loss; span_f1 where the tags are BIO.
         rows: items scored.
         correct: for each item whether the answer was right (per step: the share of its steps).
+        tallies: the same metrics, as functions of what each item adds to them.
         unseen: labels that training never saw, with their number; they count as answered wrongly.
     """
 
     metrics: dict[str, float]
     rows: int
     correct: NDArray[np.float64]
+    tallies: dict[str, Tally] = field(default_factory=dict)
     unseen: dict[str, int] = field(default_factory=dict)
 
 
@@ -70,4 +73,6 @@ def _compare(
     known = set(labels)
     unseen = [label for label in flat if label not in known]
     correct = [np.mean([a == b for a, b in zip(*pair, strict=True)]) for pair in zip(truth, answers, strict=True)]
-    return Scores(metrics, len(truth), np.array(correct), {label: unseen.count(label) for label in sorted(set(unseen))})
+    tallies = tally_all(truth, answers, probabilities, labels, per_step=per_step)
+    counts = {label: unseen.count(label) for label in sorted(set(unseen))}
+    return Scores(metrics, len(truth), np.array(correct), tallies, counts)

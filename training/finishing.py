@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -15,11 +17,16 @@ from gatewise.durable import replace_text
 from gatewise.predictor import Predictor
 from gatewise.store import ModelVersion, Store
 from gatewise.text import TextEncoder
-from training.compare import Decision, Measured, choose, measure_candidate
+from training.compare import Decision
+from training.comparison import Comparison, budgets_of, compare
+from training.contenders import Contender, Found
 from training.dataset import Dataset, join
+from training.dependency import measure_dependency
+from training.evaluation import score
 from training.fitting import Candidate
 from training.folds import answer_folds
 from training.learning import Learning
+from training.measuring import Measured, best_seed, measure_cost
 from training.packaging import Fitted, Packer
 from training.plan import JobResult, shown
 from training.pretraining import pretraining_of
@@ -29,6 +36,14 @@ from training.runs import Run
 from training.wide import Wide, choose_wide, fit_wide
 
 
+class Entrant(NamedTuple):
+    """A contender, what was trained of it, and what validation fitted to that."""
+
+    contender: Contender
+    candidate: Candidate
+    fitted: Fitted
+
+
 @dataclass(frozen=True)
 class Finishing:
     """Makes one model of a job's candidates.
@@ -36,14 +51,20 @@ class Finishing:
     Attributes:
         job: the run, whose folder keeps what each step makes.
         deadline: of training, in the seconds of `time.monotonic`; None without a limit.
+        found: what a search found before; None where there was none.
     """
 
     learning: Learning
     job: Run
     deadline: float | None
+    found: Found | None = None
 
-    def finish(self, candidates: list[Candidate]) -> JobResult:
-        """Measure the candidates, choose one, and register it with all figures in its manifest."""
+    def finish(self, field: Sequence[Contender], candidates: Sequence[Candidate]) -> JobResult:
+        """Measure the candidates, choose one, and register it with all figures in its manifest.
+
+        Args:
+            field, candidates: the contenders, and what was trained of each.
+        """
         prepared, say = self.learning.prepared, self.learning.say
         packer = Packer(
             prepared.name,
@@ -57,43 +78,72 @@ class Finishing:
             say=say,
         )
         wide = self._choose_wide()
-        fitted = [packer.pack(self._folder(c), c.model, c.weights, wide) for c in candidates]
-        measured = [self._measure(candidate) for candidate in candidates]
-        for figures in measured:
-            listed = "  ".join(f"{name} {value:.4g}" for name, value in figures.figures().items())
-            say(f"{figures.cell.upper()}: {listed}")
-        decision = choose(measured, prepared.config.monitor)
-        say(f"Rule: {decision.rule}.")
-        say(f"Chosen: {decision.cell.upper()}. {decision.reason}.")
-        place = [candidate.cell for candidate in candidates].index(decision.cell)
-        chosen, source = candidates[place], self._folder(candidates[place])
-        is_refitted = self._refits(chosen)
+        pairs = list(zip(field, candidates, strict=True))
+        packed = [packer.pack(self._folder(one), made.model, made.weights, wide) for one, made in pairs]
+        entrants = [Entrant(*pair, fitted) for pair, fitted in zip(pairs, packed, strict=True)]
+        comparison = self._compare(entrants)
+        chosen = self._chosen(comparison, entrants)
+        source = self._folder(chosen.contender)
+        dependency = measure_dependency(Predictor.load(source), prepared.splits.valid, prepared.config.window)
+        for line in [*comparison.decision.sentences, comparison.hint(dependency)]:
+            say(line)
+        is_refitted = self._refits(chosen.candidate)
         if is_refitted:
-            source = self._refit(packer, chosen, wide, fitted[place])
-        folds = self._cross_validate(packer, chosen, wide, fitted[place])
-        figures_by_cell = {figures.cell: figures.figures() for figures in measured}
+            source = self._refit(packer, chosen, wide)
+        folds = self._cross_validate(packer, chosen, wide)
+        figures = {one.name: one.figures() for one in comparison.measured}
         training = {
-            **self._account(decision, chosen),
-            "candidates": figures_by_cell,
-            "linear_branch": _recorded(fitted[place]),
+            **self._account(comparison.decision, chosen),
+            "comparison": comparison.account(dependency, self.found.account if self.found else None),
+            "candidates": figures,
+            "linear_branch": _recorded(chosen.fitted),
             "refitted": is_refitted,
         }
-        completion = Completion(prepared, self.learning.options, self._folder(chosen), source, folds, say)
+        completion = Completion(prepared, self.learning.options, self._folder(chosen.contender), source, folds, say)
         final = completion.write(self.job.folder / "artifact", training)
         version = _register(final, self.job.folder / "artifact", prepared.name)
-        return JobResult(prepared.name, version.version, version.path, final.metrics, decision, figures_by_cell)
+        return JobResult(prepared.name, version.version, version.path, final.metrics, comparison.decision, figures)
 
-    def _folder(self, candidate: Candidate) -> Path:
-        return self.job.folder / candidate.cell / "artifact"
+    def _folder(self, contender: Contender) -> Path:
+        return self.job.folder / contender.folder / "artifact"
 
-    def _measure(self, candidate: Candidate) -> Measured:
-        """Measure a candidate's artifact; the time is kept, so that a resumed job decides by the same."""
-        kept = self.job.folder / candidate.cell / "latency.json"
-        latency = json.loads(kept.read_text()) if kept.exists() else None
-        predictor, valid = Predictor.load(self._folder(candidate)), self.learning.prepared.splits.valid
-        measured = measure_candidate(candidate, predictor, valid, latency_ms=latency)
-        replace_text(kept, json.dumps(measured.latency_ms))
-        return measured
+    def _compare(self, entrants: Sequence[Entrant]) -> Comparison:
+        """Measure, say the figures and choose."""
+        config, say = self.learning.prepared.config, self.learning.say
+        by_name = groupby(entrants, key=lambda entrant: entrant.contender.name)
+        measured = [self._measure([*seeds]) for _, seeds in by_name]
+        for one in measured:
+            say(f"{one.title}: " + "  ".join(f"{name} {value:.4g}" for name, value in one.figures().items()))
+        comparison = compare(measured, config.monitor, budgets_of(config))
+        say(f"Chosen: {comparison.chosen.title}. {comparison.decision.reason}.")
+        return comparison
+
+    def _measure(self, entrants: Sequence[Entrant]) -> Measured:
+        """Measure the seeds of a candidate; the times are kept, so that a resumed job decides by the same."""
+        valid, monitor = self.learning.prepared.splits.valid, self.learning.prepared.config.monitor
+        predictors = [Predictor.load(self._folder(entrant.contender)) for entrant in entrants]
+        scores = tuple(score(predictor, [valid]) for predictor in predictors)
+        place = best_seed(scores, monitor)
+        best = entrants[place]
+        path = self.job.folder / best.contender.folder / "latency.json"
+        kept = json.loads(path.read_text()) if path.exists() else None
+        cost = measure_cost(self._folder(best.contender), predictors[place], valid, kept)
+        replace_text(path, json.dumps(asdict(cost.latency)))
+        return Measured(
+            name=best.contender.name,
+            title=best.contender.name.upper(),
+            cell=best.contender.cell,
+            seeds=tuple(entrant.contender.seed for entrant in entrants),
+            scores=scores,
+            kept=place,
+            cost=cost,
+            training_seconds=best.candidate.seconds,
+            curve=best.candidate.epochs,
+        )
+
+    def _chosen(self, comparison: Comparison, entrants: Sequence[Entrant]) -> Entrant:
+        wanted = comparison.chosen.name, comparison.chosen.seeds[comparison.chosen.kept]
+        return next(entrant for entrant in entrants if (entrant.contender.name, entrant.contender.seed) == wanted)
 
     def _choose_wide(self) -> Wide | None:
         prepared, say = self.learning.prepared, self.learning.say
@@ -129,13 +179,13 @@ class Finishing:
         say(f"Training {cell} once more, on all {rows} rows of train and validation")
         return True
 
-    def _refit(self, packer: Packer, chosen: Candidate, wide: Wide | None, fitted: Fitted) -> Path:
-        """Train the chosen cell on all rows, with what validation fitted before it was learnt from; its artifact."""
-        splits, again = self.learning.prepared.splits, self.learning.refit(chosen.cell)
-        return self._pack_again(packer, again, wide, fitted, join([splits.train, splits.valid]), "refit")
+    def _refit(self, packer: Packer, chosen: Entrant, wide: Wide | None) -> Path:
+        """Train the chosen one on all rows, with what validation fitted before it was learnt from; its artifact."""
+        splits, again = self.learning.prepared.splits, self.learning.refit(chosen.contender)
+        return self._pack_again(packer, again, wide, chosen.fitted, join([splits.train, splits.valid]), "refit")
 
-    def _cross_validate(self, packer: Packer, chosen: Candidate, wide: Wide | None, fitted: Fitted) -> list[Part]:
-        """Train the chosen cell without a part of the rows and answer it, for each part; none unless asked for."""
+    def _cross_validate(self, packer: Packer, chosen: Entrant, wide: Wide | None) -> list[Part]:
+        """Train the chosen one without a part of the rows and answer it, for each part; none unless asked for."""
         prepared, say = self.learning.prepared, self.learning.say
         splits, folds = prepared.splits, prepared.config.folds
         if not folds:
@@ -143,14 +193,15 @@ class Finishing:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             say("No cross-validation: several devices share this job")
             return []
-        if self.deadline is not None and time.monotonic() + folds * chosen.seconds > self.deadline:
-            say(f"No cross-validation: {folds} trainings of {chosen.seconds:.0f} s do not fit in the time that is left")
+        seconds = chosen.candidate.seconds
+        if self.deadline is not None and time.monotonic() + folds * seconds > self.deadline:
+            say(f"No cross-validation: {folds} trainings of {seconds:.0f} s do not fit in the time that is left")
             return []
 
         def train(rows: Dataset, number: int) -> Predictor:
             name = f"fold-{number}"
-            again = self.learning.fit_fold(chosen.cell, rows, name)
-            return Predictor.load(self._pack_again(packer, again, wide, fitted, rows, name))
+            again = self.learning.fit_fold(chosen.contender, rows, name)
+            return Predictor.load(self._pack_again(packer, again, wide, chosen.fitted, rows, name))
 
         rows = join([splits.train, splits.valid]) if splits.divided else splits.train
         return [*answer_folds(rows, folds, prepared.config.seed, train, say)]
@@ -167,19 +218,21 @@ class Finishing:
         packer.pack(folder, again.model, again.weights, wide, fitted)
         return folder
 
-    def _account(self, decision: Decision, chosen: Candidate) -> dict[str, Any]:
+    def _account(self, decision: Decision, chosen: Entrant) -> dict[str, Any]:
         """The manifest's account of how the model came about."""
         prepared, options = self.learning.prepared, self.learning.options
+        # The seed that the user gave: it divided the rows, and the others follow from it.
+        config = chosen.contender.config.model_copy(update={"seed": prepared.config.seed})
         return {
-            "config": prepared.config.model_dump(mode="json"),
+            "config": config.model_dump(mode="json"),
             "choices": [{"name": c.name, "value": shown(c.value), "reason": c.reason} for c in prepared.choices],
             "reading": options.reading.model_dump(mode="json"),
             "columns": prepared.splits.columns,
-            "decision": asdict(decision),
-            "pretraining": pretraining_of(self.learning.pretraining_folder(chosen.cell)),
-            "epochs": chosen.epochs,
-            "best_epoch": chosen.best_epoch,
-            "stopped_by": chosen.stopped_by,
+            "decision": {**asdict(decision), "sentences": list(decision.sentences)},
+            "pretraining": pretraining_of(self.learning.pretraining_folder(chosen.contender)),
+            "epochs": chosen.candidate.epochs,
+            "best_epoch": chosen.candidate.best_epoch,
+            "stopped_by": chosen.candidate.stopped_by,
         }
 
     def _data_card(self) -> dict[str, Any]:

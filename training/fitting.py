@@ -9,7 +9,7 @@ import json
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -105,6 +105,7 @@ def fit(
     tensorboard: bool = False,
     console: Console | None = None,
     start: Mapping[str, torch.Tensor] | None = None,
+    watch: Sequence[pl.Callback] = (),
 ) -> Candidate:
     """Train one cell, or finish what an earlier, killed run of the same folder began.
 
@@ -117,6 +118,7 @@ def fit(
         max_seconds: stop after this time with the best so far.
         console: a terminal to draw a progress bar on.
         start: pretrained weights, by the names of `module.Network`; the others are drawn.
+        watch: callbacks beside training's own.
     """
     done = _read_finished(folder, model) if resume else None
     if done:
@@ -127,7 +129,7 @@ def fit(
     best = BestWeights(config.patience)
     data = SequenceDataModule(train, valid, batch_size=config.batch_size, seed=config.seed)
     with quiet_lightning():
-        callbacks = [EpochSeed(config.seed), best, record, checkpoint_in(folder)]
+        callbacks = [EpochSeed(config.seed), best, record, checkpoint_in(folder), *watch]
         if config.averaging:
             callbacks.insert(2, AveragedWeights(config.averaging))
         if start and config.unfreeze_epochs:

@@ -14,11 +14,14 @@ from typing import Any
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 
+from gatewise import artifact
 from gatewise.store import check_name
 from gatewise.text import TextEncoder
 from training.callbacks import Say
-from training.compare import Decision
+from training.compare import Decision, rule_in_words
+from training.comparison import budgets_of
 from training.config import TrainingConfig
+from training.contenders import Found, contenders
 from training.finishing import Finishing
 from training.learning import Learning
 from training.plan import JobOptions, JobResult, Prepared, shown
@@ -28,6 +31,7 @@ from training.recipe import Choice, resolve
 from training.runs import folder_of, open_run
 from training.splits import Splits, read_splits
 from training.statistics import measure
+from training.tracking import Tracker
 from training.unlabelled import Unlabelled, read_unlabelled
 from training.vectors import open_vectors
 from training.word_vectors import add_vectors
@@ -53,18 +57,28 @@ def run(options: JobOptions, *, say: Say = print, console: Console | None = None
     folder = folder_of(options.run_dir, prepared.name, prepared.fingerprint)
     learning = Learning(options, prepared, folder, say, console)
     deadline = time.monotonic() + options.max_seconds if options.max_seconds else None
+    config = prepared.config
     if not is_first:
-        learning.fit_all()
+        learning.fit_all(contenders(config, _found(learning)), deadline)
         raise SystemExit(0)
+    tracker = Tracker.open(options.mlflow, prepared.name) if options.mlflow else None
     with open_run(folder, resume=options.resume) as job:
         if job.note:
             say(job.note)
         # A version that was deleted since is registered again, from what the folder still holds.
-        if job.result and Path(job.result["artifact"]).is_dir():
+        if (
+            job.result
+            and Path(job.result["artifact"]).is_dir()
+            and job.result.get("budgets") == asdict(budgets_of(config))
+        ):
             say(f"This job has finished before: {prepared.name}:{job.result['version']}")
             return _restored(prepared.name, job.result)
-        result = Finishing(learning, job, deadline).finish(learning.fit_all())
-        job.finish({**asdict(result), "artifact": str(result.artifact)})
+        found = _search(learning, deadline)
+        field = contenders(config, found)
+        result = Finishing(learning, job, deadline, found).finish(field, learning.fit_all(field, deadline))
+        if tracker:
+            tracker.log(artifact.read_manifest(result.artifact), {one.name: one.config for one in field}, say)
+        job.finish({**asdict(result), "artifact": str(result.artifact), "budgets": asdict(budgets_of(config))})
     return result
 
 
@@ -99,6 +113,8 @@ def _prepare(options: JobOptions, say: Say) -> Prepared:
     say("Recipe")
     for choice in choices:
         say(f"  {choice.name} = {shown(choice.value)}  ({choice.reason})")
+    rule = rule_in_words(config.monitor, budgets_of(config), seeds=config.seeds)
+    say(f"Rule: {rule}.")
     more = unlabelled.items() if unlabelled else []
     encoder, vectors = fit_encoder(splits.train, config, more), None
     if options.embeddings and isinstance(encoder, TextEncoder):
@@ -151,9 +167,28 @@ def _recipe(
     return config, choices
 
 
+def _search(learning: Learning, deadline: float | None) -> Found | None:
+    """Search the settings that the recipe leaves open, where that is asked for; at most half of the time goes to it."""
+    if not learning.prepared.config.search:
+        return None
+    from training.search import search
+
+    return search(learning, (deadline - time.monotonic()) / 2 if deadline else None)
+
+
+def _found(learning: Learning) -> Found | None:
+    """What the first process found before it started this one."""
+    if not learning.prepared.config.search:
+        return None
+    from training.search import read_found
+
+    return read_found(learning.folder)
+
+
 def _restored(name: str, result: dict[str, Any]) -> JobResult:
-    fields = {**result, "artifact": Path(result["artifact"]), "choice": Decision(**result["choice"])}
-    return JobResult(**fields)
+    choice = Decision(**{**result["choice"], "sentences": tuple(result["choice"]["sentences"])})
+    fields = {**result, "artifact": Path(result["artifact"]), "choice": choice}
+    return JobResult(**{key: fields[key] for key in JobResult.__dataclass_fields__})
 
 
 def _columns_in_words(splits: Splits) -> str:

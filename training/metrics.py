@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 _BIO_TAG = re.compile(r"O|[BI]-.+")
 # Where the true label was never seen in training its probability is 0; the logarithm needs a floor.
-_SMALLEST = float(np.finfo(np.float64).eps)
+SMALLEST = float(np.finfo(np.float64).eps)
 
 
 def classification(
@@ -37,7 +37,7 @@ def classification(
     return {
         "accuracy": float((expected == answered).mean()),
         "macro_f1": macro_f1(expected, answered),
-        "log_loss": float(-np.log(np.clip(likelihood, _SMALLEST, 1.0)).mean()),
+        "log_loss": float(-np.log(np.clip(likelihood, SMALLEST, 1.0)).mean()),
     }
 
 

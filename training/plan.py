@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gatewise.architecture import Cell
 from training.compare import Decision
 from training.config import TrainingConfig
 from training.data import EncodedDataset
@@ -31,6 +30,7 @@ class JobOptions:
         settings: the user's own settings, checked by `config.check_settings`.
         run_dir: where jobs keep their folders.
         max_seconds: of training, shared by the cells.
+        mlflow: the address of an MLflow server that is told of the job.
     """
 
     data: str
@@ -46,6 +46,7 @@ class JobOptions:
     resume: bool = False
     max_seconds: float | None = None
     tensorboard: bool = False
+    mlflow: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class JobResult:
         artifact: the folder of the registered version.
         metrics: by split, measured on the reloaded artifact.
         choice: the cell, and why.
-        candidates: the figures of each cell.
+        candidates: the figures of each candidate: `lstm`, or with several sizes `lstm-64`.
     """
 
     name: str
@@ -64,7 +65,7 @@ class JobResult:
     artifact: Path
     metrics: dict[str, dict[str, float]]
     choice: Decision
-    candidates: dict[Cell, dict[str, float]]
+    candidates: dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)

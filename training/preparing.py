@@ -22,7 +22,7 @@ from gatewise.text import TextEncoder, TextEncoderConfig
 from gatewise.timeseries import TimeSeriesEncoder
 from training.answers import refused
 from training.augmentation import SeriesAugmentation
-from training.config import TrainingConfig
+from training.config import DECIDING, TrainingConfig
 from training.data import IGNORED, EncodedDataset
 from training.dataset import Dataset
 from training.embedding import Forms
@@ -158,7 +158,8 @@ def fingerprint(
     pretrained: PretrainedRows | None = None,
 ) -> str:
     """SHA-256 of the configuration, every item and label and every vector: equal fingerprints train equal models."""
-    digest = hashlib.sha256(orjson.dumps(config.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS))
+    settings = config.model_dump(mode="json", exclude=set(DECIDING))
+    digest = hashlib.sha256(orjson.dumps(settings, option=orjson.OPT_SORT_KEYS))
     for part in (splits.train, splits.valid, splits.test):
         digest.update(orjson.dumps([len(part), part.channels] if part else None))
         if part is None:

@@ -25,6 +25,17 @@ _LONG_TEXT = 256
 _REFIT_ROWS = 20_000
 
 
+# What waits for a sequence's end, and what stands in its place where an answer cannot.
+_STREAMING: dict[str, Any] = {
+    "bidirectional": False,
+    "crf": False,
+    "stem_stride": 1,
+    "branch_channels": (),
+    "branch_kernels": (),
+    "keep": "head",
+}
+
+
 class Choice(NamedTuple):
     """One setting, and why it has its value."""
 
@@ -43,6 +54,8 @@ def resolve(statistics: Statistics, settings: Mapping[str, Any]) -> tuple[Traini
     """
     documented = settings.get("preset") == "documented"
     choices = _documented(statistics) if documented else _default(statistics)
+    if settings.get("needs_streaming"):
+        choices = [_streaming(choice) for choice in choices]
     choices = [choice for choice in choices if choice.name not in settings]
     choices += [Choice(name, value, "as you said") for name, value in settings.items()]
     config = TrainingConfig(**{choice.name: choice.value for choice in choices})
@@ -54,11 +67,24 @@ def resolve(statistics: Statistics, settings: Mapping[str, Any]) -> tuple[Traini
         raise InvalidConfig("ngram_buckets, pair_buckets: these are of a text's tokens; a series has none")
     if config.wide != "off" and (statistics.kind, statistics.task) != ("text", "sequence"):
         raise InvalidConfig("wide: the linear branch is for texts that have one label")
+    waiting = [name for name, value in _STREAMING.items() if name in settings and settings[name] != value]
+    if config.needs_streaming and waiting:
+        raise InvalidConfig(f"needs_streaming: {', '.join(waiting)} as you gave it waits for a sequence's end")
     if config.crf and (config.class_weights != "none" or config.label_smoothing):
         raise InvalidConfig("crf: a chain has a loss of its own, without class_weights and label_smoothing")
     if config.monitor == "span_f1" and not statistics.bio:
         raise InvalidConfig("monitor: span_f1 needs BIO tags; use accuracy or macro_f1")
     return config, choices
+
+
+def _streaming(choice: Choice) -> Choice:
+    """The choice, or what takes its place where a sequence is answered as it comes."""
+    instead = _STREAMING.get(choice.name, choice.value)
+    return (
+        choice
+        if instead == choice.value
+        else Choice(choice.name, instead, "a stream cannot wait for the sequence's end")
+    )
 
 
 def _documented(statistics: Statistics) -> list[Choice]:

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from benchmarks.accuracy.records import Record, unpacked
 from gatewise.architecture import Cell
-from training.compare import Measured, choose
-from training.evaluation import Scores
+from training.compare import Decision, Entry, choose, ranked, rule_in_words
+from training.resampling import PairedTest, paired_test
+from training.tallies import Tally, mean_of
 
 
 def chosen(records: dict[Cell, Record]) -> Cell:
     """The cell chosen between the records of one set and seed; it looks at validation alone."""
-    measured = [_measured(cell, record) for cell, record in records.items()]
+    return decided(records)[0].cell
+
+
+def decided(records: dict[Cell, Record]) -> tuple[Decision, list[PairedTest]]:
+    """The decision between the records of one set and seed, and the test of the better cell against the other.
+
+    A record keeps of each validation row whether it was answered rightly, so the test is of accuracy, whatever the
+    cells are ranked by.
+    """
     monitor = next(iter(records.values()))["configuration"]["monitor"]
-    return choose(measured, monitor).cell
+    entries = [_entry(cell, record, monitor) for cell, record in records.items()]
+    tallies = {cell: _tally(record) for cell, record in records.items()}
+    best, *others = [entry.cell for entry in ranked(entries)]
+    tests = [paired_test((best, other), "accuracy", [tallies[best]], [tallies[other]]) for other in others]
+    rows = next(iter(tallies.values())).rows
+    return choose(entries, tests, monitor, rule_in_words(monitor), rows), tests
 
 
-def _measured(cell: Cell, record: Record) -> Measured:
+def _entry(cell: Cell, record: Record, monitor: str) -> Entry:
+    metrics = record["metrics"]["valid"]
+    return Entry(cell, cell.upper(), cell, metrics[monitor], metrics["log_loss"], record["latency_ms"])
+
+
+def _tally(record: Record) -> Tally:
     correct = unpacked(record["valid_correct"])
-    return Measured(
-        cell=cell,
-        scores=Scores(record["metrics"]["valid"], len(correct), correct),
-        latency_ms=record["latency_ms"],
-        parameters=record["parameters"],
-        training_seconds=record["training_seconds"],
-    )
+    return mean_of(correct, np.ones(len(correct)))

@@ -101,7 +101,7 @@ def test_nothing_but_the_other_entry_point_imports_the_command_line() -> None:
         (("pytorch_lightning", "lightning", "torchmetrics", "tensorboard"), ("training/",)),
         (("bentoml", "_bentoml_sdk", "_bentoml_impl"), ("gatewise/store.py", "service/")),
         (("onnxruntime",), ("gatewise/engines.py", "training/")),
-        (("onnx", "h5py", "pyarrow", "aeon", "babel", "scipy", "sklearn"), ("training/",)),
+        (("onnx", "h5py", "optuna", "pyarrow", "aeon", "babel", "scipy", "sklearn"), ("training/",)),
         (("starlette", "prometheus_client", "pydantic_settings"), ("service/",)),
         (("pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"), ()),
     ],
@@ -143,6 +143,7 @@ def test_the_modules_of_a_package_import_each_other_without_a_cycle(package: str
         ("gatewise.predictor", ("torch", "bentoml", "pytorch_lightning", "scipy", "sklearn")),
         ("service.app", ("torch", "pytorch_lightning", "training", "sklearn", "pandas")),
         ("training.readers", ("torch", "pytorch_lightning", "bentoml")),
+        ("training.finished", ("torch", "pytorch_lightning", "bentoml", "optuna")),
     ],
 )
 def test_importing_a_module_does_not_load_what_it_does_not_need(

@@ -21,6 +21,7 @@ import pytest
 from click.testing import CliRunner, Result
 from safetensors.numpy import load_file
 from sklearn.metrics import accuracy_score, f1_score, log_loss
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import gatewise
 from gatewise.artifact import Abstaining, Artifact, LabelSets, restate
@@ -179,7 +180,7 @@ def is_per_step(model: Trained) -> bool:
 def test_training_says_what_it_does_and_what_to_do_next(model: Trained) -> None:
     lines = model.said.splitlines()
     assert lines[0] == f"Reading {model.train}"
-    assert any(line.startswith("Rule: the cell with the better") for line in lines)
+    assert any(line.startswith("Rule: the one with the best") for line in lines)
     assert any(line.startswith("Chosen: ") for line in lines)
     version = Store(model.home).get(model.name)
     assert lines[-3] == f"Saved {version.reference} in {version.path}"
@@ -469,6 +470,96 @@ def test_a_finished_job_says_so_on_resume(series: Trained) -> None:
     assert [version.version for version in Store().list("series")] == before
 
 
+def test_tensorboard_has_the_curves_of_each_cell(series: Trained, tmp_path: Path) -> None:
+    flags = ["--epochs", 3, "--tensorboard", "--run-dir", tmp_path, *TINY]
+    said = done("train", series.train, "--name", "curves", *flags)
+    assert f"Curves:  tensorboard --logdir {tmp_path}/curves" in said
+    curves = {
+        one["name"]: one["curve"] for one in Store().get("curves").manifest["training"]["comparison"]["candidates"]
+    }
+    for cell in ("lstm", "gru"):
+        [folder] = tmp_path.glob(f"curves/*/{cell}/tensorboard")
+        events = EventAccumulator(str(folder)).Reload()
+        for name, ours in (
+            ("train_loss", "train_loss"),
+            ("valid_accuracy", "accuracy"),
+            ("valid_log_loss", "valid_loss"),
+        ):
+            values = [event.value for event in events.Scalars(name)]
+            assert values == pytest.approx([point[ours] for point in curves[cell]])
+
+
+# --- which, and why
+
+
+def test_the_artifact_keeps_the_whole_comparison(model: Trained) -> None:
+    training = Store(model.home).get(model.name).manifest["training"]
+    found = training["comparison"]
+    figures = Store(model.home).get(model.name).metrics["valid"]
+    chosen = next(one for one in found["candidates"] if one["name"] == found["chosen"])
+    assert {name: figure["value"] for name, figure in chosen["metrics"].items()} == figures
+    for figure in chosen["metrics"].values():
+        assert figure["low"] <= figure["value"] <= figure["high"]
+    assert len(found["candidates"]) == len(training["candidates"])
+    assert [point["epoch"] for point in chosen["curve"]] == list(range(1, 9))
+    assert {"train_loss", "valid_loss", "accuracy"} <= chosen["curve"][0].keys()
+    assert found["dependency"]["steps"][0] == 1
+    assert len(found["sentences"]) == 2
+    assert all(sentence in model.said for sentence in found["sentences"])
+    assert found["hint"] in model.said
+    assert found["search"] is None
+
+
+def test_two_cells_are_tested_against_each_other(text: Trained) -> None:
+    found = Store(text.home).get("text").manifest["training"]["comparison"]
+    values = {one["name"]: one["metrics"] for one in found["candidates"]}
+    assert {test["metric"] for test in found["tests"]} == {"accuracy", "macro_f1", "log_loss"}
+    for test in found["tests"]:
+        first, second = test["of"]
+        expected = values[first][test["metric"]]["value"] - values[second][test["metric"]]["value"]
+        assert test["difference"] == pytest.approx(expected)
+        assert test["low"] <= test["difference"] <= test["high"]
+
+
+def test_finished_models_are_compared_on_a_file(text: Trained, tmp_path: Path) -> None:
+    common = ["train", text.train, "--run-dir", tmp_path / "runs", "--set", "min_count=1", *TINY]
+    streams = ["--needs-streaming", "--seeds", 2, "--sizes", "4,6", "--cells", "gru", "--epochs", 1]
+    said = done(*common, "--name", "streams", *streams)
+    assert "Training GRU-6 with seed 1 (4 of 4)" in said
+    said = done("compare", "text", "streams", text.test, "--json", tmp_path / "f.json")
+    found = json.loads((tmp_path / "f.json").read_text())
+    done("evaluate", "streams", text.test, "--json", tmp_path / "alone.json")
+    alone = json.loads((tmp_path / "alone.json").read_text())
+    ours, theirs = found["candidates"]
+    assert (ours["name"], theirs["name"], found["rows"]) == ("text", "streams", len(text.items))
+    assert theirs["metrics"]["accuracy"]["value"] == alone["accuracy"]
+    assert ours["latency"]["step_ms"] is None
+    assert theirs["latency"]["step_ms"] > 0
+    surer = next(test for test in found["tests"] if test["metric"] == "log_loss")
+    assert set(surer["of"]) == {"text", "streams"}
+    assert surer["p_value"] < 0.05
+    assert said.splitlines()[-1] == f"Next:    gatewise serve {found['chosen']}"
+    assert (
+        cli("compare", "text", "streams", text.test, "--needs-streaming", "--json", tmp_path / "f.json").exit_code == 0
+    )
+    within = json.loads((tmp_path / "f.json").read_text())
+    assert within["chosen"] == "streams"
+    assert within["candidates"][0]["why_not"].startswith("cannot stream")
+
+
+def test_a_budget_that_no_candidate_keeps_names_the_nearest_and_a_larger_one_goes_on(
+    series: Trained, tmp_path: Path
+) -> None:
+    common = ["train", series.train, "--name", "budget", "--run-dir", tmp_path, "--epochs", 1, *TINY]
+    refused(cli(*common, "--max-size-mb", 0.001), 2, "no candidate is within the budgets; the nearest, ")
+    said = done(*common, "--max-size-mb", 100, "--resume")
+    assert said.count("was finished before") == 2
+    assert Store().get("budget").manifest["training"]["comparison"]["budgets"]["max_size_mb"] == 100
+    # Another budget is another choice: it is made again, and nothing is trained again.
+    refused(cli(*common, "--max-size-mb", 0.001, "--resume"), 2, "no candidate is within the budgets")
+    assert "This job has finished before" in done(*common, "--max-size-mb", 100, "--resume")
+
+
 # --- the store
 
 
@@ -523,6 +614,11 @@ def test_imported_keras_models_answer_as_keras_did(home: Path, tmp_path: Path) -
     ("flags", "code", "message"),
     [
         (["--set", "hiden_size=8"], 2, "--set: hiden_size: no such setting"),
+        (["--seeds", "0"], 2, "flags: seeds: "),
+        (["--sizes", "4,4"], 2, "flags: sizes: a name stands twice"),
+        (["--sizes", "many"], 2, "flags: sizes.0: "),
+        (["--max-size-mb", "0"], 2, "flags: max_size_mb: "),
+        (["--needs-streaming", "--set", "bidirectional=true"], 2, "needs_streaming: bidirectional as you gave it"),
         (["--set", "epochs=none"], 2, "--set: epochs: Input should be a valid integer"),
         (["--set", "epochs"], 2, "--set: 'epochs' is not NAME=VALUE"),
         (["--config", "{folder}/bad.toml"], 2, "{folder}/bad.toml: hiden_size: no such setting"),
@@ -584,6 +680,9 @@ def refused(result: Result, code: int, message: str) -> None:
         ("evaluate series {text}", 3, "{text}: "),
         ("evaluate text {unlabelled}", 3, "label"),
         ("evaluate text {text} --json {folder}/no/f.json", 2, "--json: there is no folder {folder}/no"),
+        ("compare text {text}", 2, "MODEL: give two or more to compare"),
+        ("compare text text {text}", 2, "MODEL: one is named twice"),
+        ("compare text series {text}", 2, "MODEL: series and text answer with different labels"),
         ("evaluate text {text} --sequence klass", 3, "there is no column 'klass'"),
         ("models show nobody", 4, "there is no model 'nobody'"),
         ("models list nobody", 4, "no model 'nobody' in the store"),

@@ -27,7 +27,8 @@ from gatewise.artifact import MODEL_CARD, REPORT, REPORT_JSON, Manifest
 from gatewise.cli import main
 from gatewise.predictor import Predictor
 from gatewise.store import Store
-from training import compare, finishing, fitting, job, packaging, pretraining, runs
+from training import finishing, fitting, job, measuring, packaging, pretraining, runs
+from training.latency import Latency
 from training.module import ClassifierModule
 from training.plan import JobOptions, JobResult
 from training.pretraining import PretrainingModule
@@ -80,6 +81,17 @@ def whole_with_prior(data: Path, prior: dict[str, Any], tmp_path_factory: pytest
     return folder
 
 
+SEARCH = {"search": 5, "seeds": 2, "cells": ("gru",)}
+
+
+@pytest.fixture(scope="module")
+def whole_with_search(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a job ran that nothing stopped, with a search and two seeds."""
+    folder = tmp_path_factory.mktemp("whole_with_search")
+    assert in_a_process(folder, data, **SEARCH) == 0
+    return folder
+
+
 @pytest.fixture(scope="module")
 def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a job ran that nothing stopped."""
@@ -113,7 +125,7 @@ def run_job(
     """The process: what it says stands in said.txt, what it made in result.json; its store and runs are its own."""
     os.environ["BENTOML_HOME"] = str(folder / "home")
     # The choice may hang on a measured time, which no two runs share.
-    compare._latency_ms = lambda predictor, valid: latencies[predictor.manifest.model.cell]  # type: ignore[assignment]
+    measuring.measure_latency = lambda predictor, weights, items: takes(latencies[predictor.manifest.model.cell])
     with (folder / "said.txt").open("a", buffering=1) as file:
         say = killing(moment, lambda line: print(line, file=file))
         files = {name: settings.pop(name) for name in ("embeddings", "unlabelled") if name in settings}
@@ -130,6 +142,10 @@ def run_job(
     (folder / "result.json").write_text(json.dumps([result.version, str(result.artifact), result.choice.cell]))
 
 
+def takes(milliseconds: float) -> Latency:
+    return Latency("onnx", "cpu", milliseconds, milliseconds, milliseconds, 1, 1.0, None)
+
+
 def kill(*args: Any, **kwargs: Any) -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -141,10 +157,13 @@ def killing(moment: str | None, say: Callable[[str], None]) -> Callable[[str], N
         "between epochs": 2 * STEPS,
         "in the second cell": 5 * STEPS - 2,
         "in the refit": 6 * STEPS + REFIT_STEPS + 2,
+        "in the third trial": 7 * STEPS + 3,
     }
     lines = {
         "before a checkpoint": "lstm epoch 2/3",
         "before the second cell": "Training GRU",
+        "between trials": "trial 2/5",
+        "before the second seed": "Training GRU with seed 1",
         "before the refit": "once more, on all 108 rows",
     }
     places: dict[str, tuple[Any, str]] = {
@@ -188,7 +207,7 @@ def versions(folder: Path) -> list[Path]:
 def manifest_without_times(folder: Path) -> dict[str, Any]:
     fields = Manifest.model_validate_json((folder / "manifest.json").read_text()).model_dump(mode="json")
     del fields["created_at"], fields["digest"]
-    for figures in fields["training"]["candidates"].values():
+    for figures in [*fields["training"]["candidates"].values(), *fields["training"]["comparison"]["candidates"]]:
         del figures["training_seconds"]
     for epoch in fields["training"]["epochs"] + fields["training"]["pretraining"]:
         del epoch["seconds"]
@@ -257,6 +276,29 @@ def test_a_job_killed_with_pretraining_goes_on_to_the_very_model_of_one_that_not
     assert same_model(resumed, expected)
     assert manifest_without_times(resumed) == manifest_without_times(expected)
     Predictor.load(resumed)
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        ["in the third trial"],
+        ["between trials"],
+        ["before the second seed"],
+        ["between trials", "before the second seed"],
+    ],
+    ids=", then ".join,
+)
+def test_a_job_killed_with_a_search_ends_the_same_trials_and_goes_on_to_the_very_model(
+    tmp_path: Path, data: Path, whole_with_search: Path, moments: list[str]
+) -> None:
+    for number, moment in enumerate(moments):
+        assert in_a_process(tmp_path, data, moment=moment, resume=number > 0, **SEARCH) == -signal.SIGKILL
+    assert in_a_process(tmp_path, data, resume=True, **SEARCH) == 0
+    [resumed], [expected] = versions(tmp_path), versions(whole_with_search)
+    assert same_model(resumed, expected)
+    manifest = manifest_without_times(resumed)
+    assert manifest == manifest_without_times(expected)
+    assert manifest["training"]["comparison"]["search"]["trials"] == 5
 
 
 def test_a_job_with_other_vectors_or_other_unlabelled_texts_is_another_job(

@@ -91,3 +91,18 @@ def test_a_shape_that_cannot_be_is_refused_by_its_field(fields: dict[str, Any], 
 def test_a_shape_is_the_same_after_json() -> None:
     config = config_of("text", "gru_reset_before", "all", bidirectional=True, recurrent_dropout=0.25)
     assert ModelConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("fields", "streams"),
+    [
+        ({"num_layers": 2, "pooling": ("last", "mean", "max")}, True),
+        ({"task": "step", "skip": True}, True),
+        ({"bidirectional": True}, False),
+        ({"task": "step", "crf": True}, False),
+        ({"stem_stride": 2}, False),
+        ({"branch_channels": (4,), "branch_kernels": (3,)}, False),
+    ],
+)
+def test_a_network_streams_where_no_part_waits_for_later_steps(fields: dict[str, Any], streams: bool) -> None:
+    assert ModelConfig(kind="series", input_size=2, num_classes=2, **fields).can_stream is streams

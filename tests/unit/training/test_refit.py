@@ -19,11 +19,12 @@ from gatewise.artifact import read_manifest
 from gatewise.predictor import Predictor
 from gatewise.store import Store
 from tests.unit.training.small_runs import CPU
-from training import compare, finishing, job, learning
+from training import finishing, job, learning, measuring
 from training.data import EncodedDataset
 from training.dataset import Dataset
 from training.evaluation import score
 from training.fitting import Candidate
+from training.latency import Latency
 from training.plan import JobOptions, JobResult
 from training.splits import read_splits
 
@@ -98,7 +99,7 @@ def run(
     options = {name: more.pop(name) for name in ("valid", "test", "max_seconds") if name in more}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(learning, "fit", spy)
-        patch.setattr(compare, "_latency_ms", lambda predictor, valid: 1.0)
+        patch.setattr(measuring, "measure_latency", lambda *_: Latency("onnx", "cpu", 1.0, 1.0, 1.0, 1, 1.0, None))
         result = job.run(
             JobOptions(
                 data=str(data),

@@ -299,3 +299,20 @@ def test_a_chain_takes_no_setting_that_its_loss_would_leave_out(setting: dict[st
     tags = replace(TEXT, task="step", bio=True, class_counts={"O": 50, "B-x": 30, "I-x": 20})
     with pytest.raises(InvalidConfig, match="crf"):
         resolve(tags, setting)
+
+
+@pytest.mark.parametrize("statistics", [TEXT, SERIES, TAGS, STEPS, replace(SERIES, lengths=(500, 600, 900))])
+def test_what_must_stream_has_nothing_that_waits_for_the_end(statistics: Statistics) -> None:
+    config, choices = resolve(statistics, {"needs_streaming": True})
+    assert (config.bidirectional, config.crf, config.stem_stride, config.branch_channels) == (False, False, 1, ())
+    assert config.keep == "head"
+    assert {choice.reason for choice in choices if choice.name == "bidirectional"} == {
+        "a stream cannot wait for the sequence's end"
+    }
+
+
+def test_a_part_that_waits_is_refused_where_the_model_must_stream() -> None:
+    with pytest.raises(InvalidConfig, match="needs_streaming: bidirectional as you gave it waits"):
+        resolve(SERIES, {"needs_streaming": True, "bidirectional": True})
+    config, _ = resolve(SERIES, {"needs_streaming": True, "bidirectional": False})
+    assert not config.bidirectional

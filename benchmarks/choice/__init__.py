@@ -1,0 +1,1 @@
+"""Whether choosing between LSTM and GRU by evidence pays."""
