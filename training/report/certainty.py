@@ -83,8 +83,17 @@ def _abstaining_in_words(counts: Mapping[str, Answering], abstaining: Abstaining
     ]
     return (
         f"For a precision of {target}, answers of a confidence below {abstaining.threshold:.3f} are marked as "
-        f"abstained: {'; '.join(told)}."
+        f"abstained: {'; '.join(told)}.{_missed(counts, abstaining.target_precision)}"
     )
+
+
+def _missed(counts: Mapping[str, Answering], target: float) -> str:
+    """A sentence where the last split's answers do not reach the target."""
+    name = next(reversed([*counts]))
+    precision = counts[name].precision
+    if precision is None or precision >= target:
+        return ""
+    return f" That misses the target on {name}: rows unlike those of validation, or its luck."
 
 
 def _label_sets(answered: Mapping[str, Answered], label_sets: LabelSets) -> LabelSetFacts:

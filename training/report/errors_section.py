@@ -109,12 +109,12 @@ def _finding(found: Finding) -> Markup:
     place = f"{found.file}, row {found.row}" + ("" if found.step is None else f", step {found.step}")
     return element(
         "article",
-        element("div", _item(found.item), class_="item"),
+        element("div", _item(found.item)),
         element(
             "div",
             element("span", "labelled ", element("b", found.label), f" {percent(found.likelihood)}"),
             element("span", "answered ", element("b", found.answer, class_="answer"), f" {percent(found.confidence)}"),
-            element("span", place, class_="place"),
+            element("span", place),
             class_="said",
         ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from training.plan import shown
 from training.report.contents import Report
 from training.report.layout import card, cards, facts, note, section, table
 from training.report.markup import Markup, element
@@ -57,7 +58,9 @@ def _classes(report: Report) -> Markup:
 def recipe_section(report: Report) -> Markup:
     """How it was trained, each choice with its reason."""
     choices = [
-        element("div", element("code", choice.name), element("b", choice.value), element("small", choice.reason))
+        element(
+            "div", element("code", choice.name), element("b", choice.value or "none"), element("small", choice.reason)
+        )
         for choice in report.recipe
     ]
     return section(
@@ -79,6 +82,6 @@ def origin_section(report: Report) -> Markup:
         ),
         cards(
             card("Environment", facts([(name, value) for name, value in report.environment.items()])),
-            card("Network", facts([(name, str(value)) for name, value in report.model.architecture.items()])),
+            card("Network", facts([(name, shown(value)) for name, value in report.model.architecture.items()])),
         ),
     )

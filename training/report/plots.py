@@ -210,7 +210,9 @@ def answering_plot(points: Points, target: float | None, chosen: tuple[float, fl
     marks: list[Markup] = []
     if target is not None:
         marks.append(_line(LEFT, y.at(target), RIGHT, y.at(target), "reference"))
-        marks.append(_text(RIGHT - 4, y.at(target) - 5, f"target {percent(target)}", "name end"))
+        # Precision is highest on the left, so the room below the line is free, unless the axis is there.
+        below = y.at(target) + 14
+        marks.append(_text(LEFT + 6, below if below < BOTTOM - 4 else below - 20, f"target {percent(target)}", "name"))
     marks.append(line(points, x, y, colour_of(0)))
     if chosen:
         told = f"{percent(chosen[0])} answered, {percent(chosen[1])} of them right"

@@ -171,6 +171,18 @@ def test_certainty_is_measured_on_each_split_by_the_thresholds_given() -> None:
     assert "trained once more" not in found.caution
 
 
+@pytest.mark.parametrize("target", [0.5, 0.99])
+def test_a_target_that_test_rows_miss_is_said_to_be_missed(target: float) -> None:
+    answers = {"valid": answered(300, ("a", "b", "c"), seed=1), "test": answered(200, ("a", "b", "c"), seed=2)}
+    abstaining = Abstaining(target_precision=target, threshold=0.4)
+    found = measure_certainty(answers, 1.0, abstaining, LabelSets(coverage=0.9, threshold=0.2), refitted=False)
+    assert found.abstaining is not None
+    precision = found.abstaining.precision["test"].value
+    assert precision is not None
+    assert ("misses the target on test" in found.abstaining.sentence) == (precision < target)
+    assert 0.5 < precision < 0.99
+
+
 @pytest.mark.parametrize(("rows", "mend"), [(20, "give more validation rows"), (300, "give a lower target")])
 def test_where_nothing_is_answered_it_is_said_why(rows: int, mend: str) -> None:
     answers = {"valid": answered(rows, ("a", "b", "c"))}
