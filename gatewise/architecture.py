@@ -7,6 +7,7 @@ The weights, by name (torch's layout; a recurrent matrix stacks its gates by row
 
     embedding.weight                                     (vocab_size, E), text only
     ngrams.weight                                        (ngram_buckets, E), text with character n-grams
+    affixes.weight                                       (affix_buckets, E), text with affixes of tokens
     pairs.weight                                         (pair_buckets, E), text with pairs of neighbouring tokens
     stem.conv.weight                                     (stem_channels, F, 2*stem_stride + 1), with a stem only
     branch.{i}.conv.weight                               (channels, inputs, kernel), with a convolutional branch only
@@ -54,6 +55,7 @@ class ModelConfig(BaseModel):
     vocab_size: int | None = Field(default=None, ge=2)
     embedding_dim: int | None = Field(default=None, ge=1)
     ngram_buckets: int = Field(default=0, ge=0, description="rows for hashed character n-grams of tokens; 0 is none")
+    affix_buckets: int = Field(default=0, ge=0, description="rows for hashed ends and shapes of tokens; 0 is none")
     pair_buckets: int = Field(default=0, ge=0, description="rows for hashed pairs of neighbouring tokens; 0 is none")
     input_size: int | None = Field(default=None, ge=1, description="channels after encoding; series only")
     stem_stride: int = Field(default=1, ge=1, description="steps that a convolution makes one of; 1 is no stem")
@@ -80,8 +82,9 @@ class ModelConfig(BaseModel):
             raise ValueError("a text model needs vocab_size and embedding_dim")
         if self.kind == "series" and self.input_size is None:
             raise ValueError("a series model needs input_size")
-        if self.kind == "series" and (self.ngram_buckets or self.pair_buckets or self.wide_buckets):
-            raise ValueError("ngram_buckets, pair_buckets and wide_buckets are for text")
+        of_text = (self.ngram_buckets, self.affix_buckets, self.pair_buckets, self.wide_buckets)
+        if self.kind == "series" and any(of_text):
+            raise ValueError("ngram_buckets, affix_buckets, pair_buckets and wide_buckets are for text")
         if len(set(self.pooling)) != len(self.pooling):
             raise ValueError("pooling names a method twice")
         return self

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -513,17 +514,17 @@ def serve(model: str | None, port: int, host: str, workers: int | None, engine: 
     path, version = resolve(model)
     manifest = verify(path)
     given = {"GATEWISE_MODEL": model, "GATEWISE_WORKERS": workers, "GATEWISE_ENGINE": engine, "GATEWISE_DEVICE": device}
-    environment = {**os.environ, **{name: str(value) for name, value in given.items() if value is not None}}
-    environment.setdefault("BENTOML_DO_NOT_TRACK", "True")
-    os.environ.update(environment)
+    os.environ.update({name: str(value) for name, value in given.items() if value is not None})
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     settings = _service_settings(host, port)
     click.echo(f"Serving {manifest.name}:{version or manifest.digest[:12]} on http://{host}:{port} (Ctrl-C stops it)")
-    command = [sys.executable, "-m", "bentoml", "serve", "service.app:GatewiseService"]
     sys.stdout.flush()
     # Without a limit a client that never reads its answer would keep the process for ever.
     drain = str(int(settings.timeout_seconds) + _DRAIN_SECONDS)
     address = ["--port", str(port), "--host", host, "--timeout-graceful-shutdown", drain]
-    os.execve(sys.executable, [*command, *address], environment)
+    # In this process: another would first import again what this one has.
+    sys.argv = ["bentoml", "serve", "service.app:GatewiseService", *address]
+    runpy.run_module("bentoml", run_name="__main__")
 
 
 def _service_settings(host: str, port: int) -> ServiceSettings:

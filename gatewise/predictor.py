@@ -84,7 +84,21 @@ class Predictor:
         return self._features(item, loc)
 
     def logits(self, encoded: Sequence[NDArray[Any]]) -> list[FloatArray]:
-        """Run one padded batch; for each sequence, in the order given, its logits (K,) or (T, K)."""
+        """Run sequences together; for each, in the order given, its logits (K,) or (T, K)."""
+        most = self.engine.max_rows
+        if most is None or len(encoded) <= most:
+            return self._run(encoded)
+        # Of one length, as nearly as may be, and of one size: the last of unequal parts would cost most for each.
+        order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
+        parts = -(-len(order) // most)
+        results: list[Any] = [None] * len(order)
+        for part in range(parts):
+            indices = order[part * len(order) // parts : (part + 1) * len(order) // parts]
+            for i, row in zip(indices, self._run([encoded[i] for i in indices]), strict=True):
+                results[i] = row
+        return results
+
+    def _run(self, encoded: Sequence[NDArray[Any]]) -> list[FloatArray]:
         batch = collate(encoded)
         logits = self.engine.run(batch)
         if self.manifest.task == "sequence":

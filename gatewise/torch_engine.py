@@ -36,6 +36,7 @@ class TorchEngine:
     """Runs `SequenceClassifier` in float32."""
 
     name = "torch"
+    max_rows: int | None = None
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, NDArray[np.float32]], device: str) -> None:
         try:

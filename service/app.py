@@ -7,6 +7,7 @@ from typing import Any
 
 import bentoml
 import orjson
+import uvicorn.config
 
 from gatewise.errors import GatewiseError
 from service.http import AsgiApp, Gateway
@@ -15,6 +16,8 @@ from service.runtime import Runtime
 from service.settings import settings_for_decorator
 
 runtime = Runtime()
+# What `auto`, which BentoML leaves it at, means to a server that starts after this.
+uvicorn.config.HTTP_PROTOCOLS["auto"] = "service.connection:Connection"
 
 
 class FrontedService(bentoml.Service[Any]):

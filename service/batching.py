@@ -24,6 +24,7 @@ import contextlib
 import heapq
 import logging
 import math
+import os
 import queue
 import threading
 import time
@@ -43,6 +44,8 @@ Result = NDArray[np.float32] | EngineFailure
 _BUCKETS_PER_DOUBLING = 4
 # A request may wait this many times as long as the model needs for it, where that is more than `queue_seconds`.
 _WAIT_PER_WORK = 10
+# How often the model's thread looks whether a batch on the event loop hangs.
+_LOOK_SECONDS = 5.0
 
 
 class Runs(Protocol):
@@ -64,6 +67,7 @@ class BatchLimits:
     max_steps: int = 32_768
     max_padding: float = 0.25
     max_wait_seconds: float = 5.0
+    hang_seconds: float = math.inf
 
 
 class BatchReport(NamedTuple):
@@ -137,8 +141,10 @@ class Batcher:
         observer: Observer | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
+        on_hang: Callable[[], object] | None = None,
     ) -> None:
         self._limits = limits
+        self._on_hang = on_hang or _end_process
         self._observer = observer
         self._clock = clock
         self._buckets: dict[int, list[_Item]] = {}
@@ -147,11 +153,13 @@ class Batcher:
         self._waiting_jobs = 0
         self._order = 0
         self._last_was_aged = False
-        self._seconds_per_step = 1e-5
+        self._seconds_per_step = 1e-5  # of the model
+        self._pace = 1e-5  # seconds for each step from batch to batch, with all that is done between them
+        self._finished_at = clock()
         self._has_measured = False
         self._running: list[_Item] = []
         self._running_since: float | None = None
-        self._is_scheduled = False
+        self._is_scheduled = self._is_on_loop = False
         self._is_closing = False
         self._drained = asyncio.Event()
         self._tasks: queue.SimpleQueue[list[_Item] | None] = queue.SimpleQueue()
@@ -213,8 +221,8 @@ class Batcher:
         """
         if self._is_closing:
             raise NotReady("the service is stopping")
-        wait = min(self.queued_steps, self._waiting_jobs * steps) * self._seconds_per_step
-        if wait > max(self._limits.queue_seconds, _WAIT_PER_WORK * steps * self._seconds_per_step):
+        wait = min(self.queued_steps, self._waiting_jobs * steps) * self._pace
+        if wait > max(self._limits.queue_seconds, _WAIT_PER_WORK * steps * self._pace):
             raise self._queue_full()
 
     def _admit(self, steps: int) -> None:
@@ -228,7 +236,7 @@ class Batcher:
             raise self._queue_full()
 
     def _queue_full(self) -> QueueFull:
-        wait = self.queued_steps * self._seconds_per_step
+        wait = self.queued_steps * self._pace
         return QueueFull(
             f"{self.queued_steps} timesteps wait for the model already; try again later",
             retry_after_seconds=min(60, max(1, math.ceil(wait))),
@@ -248,7 +256,9 @@ class Batcher:
         if batch:
             self._running, self._running_since = batch, self._clock()
             if self._is_short(batch):
+                self._is_on_loop = True
                 self._finish(batch, *_timed(batch))
+                self._is_on_loop = False
             else:
                 self._tasks.put(batch)
         elif self._is_closing:
@@ -267,9 +277,9 @@ class Batcher:
         seed.gone = True
         shape = _Shape(seed.steps)
         middle = _bucket(seed.steps)
-        # Nearest lengths first, within one doubling of the seed on either side.
+        # Nearest lengths first, within two doublings of the seed on either side.
         for bucket in sorted(self._buckets, key=lambda b: abs(b - middle)):
-            if abs(bucket - middle) > _BUCKETS_PER_DOUBLING or len(batch) == self._limits.max_items:
+            if abs(bucket - middle) > 2 * _BUCKETS_PER_DOUBLING or len(batch) == self._limits.max_items:
                 break
             self._fill(batch, shape, bucket)
         self._account(batch, shape.steps)
@@ -336,11 +346,20 @@ class Batcher:
             self._observer.set_queue(steps)
 
     def _work(self) -> None:
-        while (batch := self._tasks.get()) is not None:
+        while (batch := self._next_task()) is not None:
             results, seconds = _timed(batch)
             # RuntimeError: the loop has closed, and nobody waits for the answer.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._finish, batch, results, seconds)
+
+    def _next_task(self) -> list[_Item] | None:
+        while True:
+            try:
+                return self._tasks.get(timeout=min(_LOOK_SECONDS, self._limits.hang_seconds))
+            except queue.Empty:
+                # A batch in this thread that hangs leaves the event loop to say so by its probes; one there does not.
+                if self._is_on_loop and self.running_seconds > self._limits.hang_seconds:
+                    self._on_hang()
 
     def _finish(self, batch: list[_Item], results: list[Result], seconds: float) -> None:
         self._running, self._running_since = [], None
@@ -362,8 +381,18 @@ class Batcher:
         padded = len(batch) * max(item.steps for item in batch)
         self._has_measured = True
         self._seconds_per_step += 0.1 * (seconds / steps - self._seconds_per_step)
+        # A batch that waited for the one before waited for reading, wording and refusing too.
+        now, before = self._clock(), self._finished_at
+        whole = now - before if min(item.job.submitted for item in batch) <= before else seconds
+        self._pace += 0.1 * (whole / steps - self._pace)
+        self._finished_at = now
         if self._observer:
             self._observer.count_batch(BatchReport(len(batch), steps, padded, seconds, failures))
+
+
+def _end_process() -> None:
+    logger.critical("the model hangs on the event loop, where nobody is answered; this worker ends, for another")
+    os._exit(1)
 
 
 def _timed(batch: list[_Item]) -> tuple[list[Result], float]:

@@ -52,6 +52,14 @@ class BodyReader:
             raise
         return body, media_type
 
+    def has_room(self, size: int) -> bool:
+        """Whether a body of this size may be held beside the others."""
+        return size <= self._max_body and self.pending_bytes + size <= self._max_pending
+
+    def hold(self, size: int) -> None:
+        """Say that something else of this size is held, until `release`."""
+        self.pending_bytes += size
+
     def release(self, size: int) -> None:
         """Say that a body of this size is held no longer."""
         self.pending_bytes -= size

@@ -37,9 +37,10 @@ JSON = b"application/json"
 HTML = b"text/html; charset=utf-8"
 # A report holds data of users: whatever stands in it, a browser loads nothing for it and runs nothing of it.
 _REPORT_POLICY = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'")
+PREDICT = "/predict"
 _READ = ("GET", "HEAD", "OPTIONS")
 _OWN = {
-    "/predict": ("POST", "OPTIONS"),
+    PREDICT: ("POST", "OPTIONS"),
     "/model": _READ,
     "/model/report": _READ,
     "/metrics": _READ,
@@ -67,7 +68,7 @@ class Gateway:
 
     def __init__(self, app: AsgiApp, runtime: Runtime) -> None:
         self._app = app
-        self._runtime = runtime
+        self.runtime = runtime
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection scope, as ASGI calls it."""
@@ -76,7 +77,7 @@ class Gateway:
         started = time.perf_counter()
         path: str = scope["path"]
         route = path if path in _METHODS else _RELAYED_FOLDER if path.startswith(_RELAYED_FOLDER) else OTHER
-        tracer = self._runtime.tracer
+        tracer = self.runtime.tracer
         span = tracer.start(f"{scope['method']} {route}", scope["headers"]) if tracer else None
         try:
             response = await self._respond(route, scope, receive, send)
@@ -84,21 +85,18 @@ class Gateway:
             # The outermost edge: whatever it is, the client gets the contract's body, and the log the rest.
             response = _of_error(answer_error(error))
         if isinstance(response, Response):
-            if self._runtime.drain.has_begun:
+            if self.runtime.drain.has_begun:
                 response = response._replace(headers=[*response.headers, (b"connection", b"close")])
             await _send(send, response, is_head=scope["method"] == "HEAD")
         status = response.status if isinstance(response, Response) else response
-        runtime, seconds = self._runtime, time.perf_counter() - started
-        if runtime.metrics:
-            runtime.metrics.count_request(route, status, seconds)
-            runtime.traffic.count(status, seconds)
+        self.runtime.count(route, status, time.perf_counter() - started)
         if span is not None:
             Tracer.finish(span, status)
         return None
 
     async def _respond(self, route: str, scope: Scope, receive: Receive, send: Send) -> Response | int:
         method = scope["method"]
-        if method == "POST" and route == "/predict":
+        if method == "POST" and route == PREDICT:
             return await self._predict(scope, receive)
         if route == OTHER:
             raise _no_such_route(scope["path"])
@@ -112,9 +110,8 @@ class Gateway:
         return await self._relay(scope, receive, send)
 
     async def _predict(self, scope: Scope, receive: Receive) -> Response:
-        runtime = self._runtime
+        runtime = self.runtime
         deadline = asyncio.get_running_loop().time() + runtime.timeout_seconds
-        assert runtime.bodies is not None
         runtime.admit(announced_size(scope["headers"]))
         body, media_type = await runtime.bodies.read(scope["headers"], receive, deadline)
         size = len(body)
@@ -130,11 +127,11 @@ class Gateway:
         if route == "/":
             return Response(200, openapi.INDEX_HTML, HTML)
         if route == "/metrics":
-            if self._runtime.metrics is None:
+            if self.runtime.metrics is None:
                 raise NotReady("the service is starting")
-            self._runtime.metrics.flush()  # here, for counting goes on in this thread
-            return Response(200, await asyncio.to_thread(self._runtime.metrics.render), metrics.CONTENT_TYPE)
-        model = self._runtime.registry.live
+            self.runtime.metrics.flush()  # here, for counting goes on in this thread
+            return Response(200, await asyncio.to_thread(self.runtime.metrics.render), metrics.CONTENT_TYPE)
+        model = self.runtime.registry.live
         if route == "/model":
             return Response(200, model.card_json)
         if route == "/model/report":

@@ -5,7 +5,7 @@
     gatewise_queue_wait_seconds                  seconds that a request's items waited for the model, the last to start
     gatewise_queue_steps                         timesteps waiting now
     gatewise_batch_items                         sequences in a batch
-    gatewise_batch_padding_ratio                 share of a batch's timesteps that were padding, 0 to 1
+    gatewise_batch_padding_ratio                 share of padding in a batch, were it padded as one; 0 to 1
     gatewise_engine_seconds                      seconds of the model for a batch
     gatewise_engine_failures_total               items that the model broke on
     gatewise_predictions_total{label}            predictions by label; a per-step model counts its steps

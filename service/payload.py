@@ -17,6 +17,7 @@ from gatewise.errors import Detail, InvalidSequence
 from service.batching import Result
 from service.body import MediaType
 from service.errors import EngineFailure, InvalidRequest, MalformedBody
+from service.readings import read_series
 from service.registry import LiveModel
 
 if TYPE_CHECKING:
@@ -59,15 +60,22 @@ class Answer:
     confidences: list[float]
 
 
-def parse(body: bytes | bytearray, max_sequences: int, media_type: MediaType = "application/json") -> PredictRequest:
+def parse(
+    body: bytes | bytearray, max_sequences: int, media_type: MediaType = "application/json", channels: int = 0
+) -> PredictRequest:
     """Read a request's body.
 
+    Args:
+        channels: of a model of series; 0 for one of texts.
     Raises:
         MalformedBody: it is not JSON in UTF-8, with the place, or not an array in numpy's format.
         InvalidRequest: it is, and is not a request.
     """
     if media_type == "application/x-npy":
         return _parse_npy(body, max_sequences)
+    series = read_series(body, channels) if channels else None
+    if series is not None and len(series) <= max_sequences:
+        return PredictRequest(series)
     try:
         raw = orjson.loads(body)
     except orjson.JSONDecodeError as error:

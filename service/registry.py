@@ -28,11 +28,13 @@ class LiveModel:
     max_timesteps: int
     card: dict[str, Any] = field(init=False)
     card_json: bytes = field(init=False)
+    channels: int = field(init=False)  # 0 of a model of texts
 
     def __post_init__(self) -> None:
         card = describe(self.predictor, self.max_timesteps)
         object.__setattr__(self, "card", card)
         object.__setattr__(self, "card_json", orjson.dumps(card))
+        object.__setattr__(self, "channels", len(self.predictor.manifest.channels or ()))
 
     @property
     def identity(self) -> dict[str, str]:

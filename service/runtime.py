@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from service import payload, registry
@@ -23,6 +24,7 @@ from service.traffic import Traffic
 
 if TYPE_CHECKING:
     from gatewise.batch import Encoded
+    from gatewise.predictor import Predictor
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,6 +42,32 @@ _METRICS_SECONDS = 0.5
 _PATIENCE_SECONDS = 0.1
 
 
+@dataclass(slots=True)
+class Asked:
+    """A request that has been read; with its job, one that is queued."""
+
+    model: LiveModel
+    encoded: list[Encoded]
+    request: PredictRequest
+    size: int
+    job: Job = field(init=False)
+
+    @property
+    def steps(self) -> int:
+        """Timesteps of all its sequences."""
+        return sum(len(one.inputs) for one in self.encoded)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether its answer is worded within about a millisecond."""
+        has_labels = len(self.encoded) if self.model.card["task"] == "sequence" else self.steps
+        return len(self.encoded) <= INLINE_PREDICTIONS and has_labels <= INLINE_STEPS
+
+    def time_out(self) -> None:
+        """Answer that it took too long."""
+        self.job.abandon(_timed_out())
+
+
 class Runtime:
     """One worker's state; empty until `open`, and again after `close`."""
 
@@ -50,10 +78,10 @@ class Runtime:
         self.traffic = Traffic()
         self.drain = Drain()
         self.tracer: Tracer | None = None
-        self.bodies: BodyReader | None = None
+        self.bodies: BodyReader
+        self.deadlines: Deadlines
         self._batcher: Batcher | None = None
         self._encoder: ThreadPoolExecutor | None = None
-        self._deadlines: Deadlines | None = None
         self._flusher: asyncio.Task[None] | None = None
         self._steps_per_byte = 0.0
 
@@ -81,15 +109,17 @@ class Runtime:
         self.settings = settings
         self.metrics = Metrics()
         self.tracer = Tracer(settings.trace_sample)
-        self._deadlines = Deadlines()
-        self.bodies = BodyReader(settings.max_body_bytes, settings.max_pending_bytes, self._deadlines)
+        self.deadlines = Deadlines()
+        self.bodies = BodyReader(settings.max_body_bytes, settings.max_pending_bytes, self.deadlines)
         limits = BatchLimits(
             queue_steps=settings.queue_steps,
             queue_seconds=settings.queue_seconds,
             max_items=settings.max_batch_items or _batch_items(settings.device),
             max_steps=settings.max_batch_steps,
+            max_padding=_padding(model.predictor),
             inline_seconds=_INLINE_SECONDS if settings.device in (None, "cpu") else 0.0,
             max_wait_seconds=min(5.0, settings.timeout_seconds / 4),
+            hang_seconds=_hang_seconds(settings),
         )
         self._batcher = Batcher(limits, self.metrics)
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="gatewise-encode")
@@ -139,7 +169,7 @@ class Runtime:
         """False when the model has been busy with one batch for so long that it will never return."""
         if self._batcher is None or self.settings is None:
             return True
-        return self._batcher.running_seconds < 60 + 2 * self.settings.timeout_seconds
+        return self._batcher.running_seconds < _hang_seconds(self.settings)
 
     def admit(self, body_bytes: int) -> None:
         """Refuse a request before its body is read, where requests of its size would wait too long by now.
@@ -160,23 +190,74 @@ class Runtime:
         Raises:
             GatewiseError: `errors.STATUS` says which.
         """
-        model = self.registry.live
-        size = len(body)
-        if size <= (INLINE_BYTES if model.card["kind"] == "series" else INLINE_TEXT_BYTES):
-            request, encoded = self._read(model, body, media_type)
+        if self._is_inline(len(body)):
+            asked = self._read(body, media_type)
         else:
-            request, encoded = await self._in_thread(deadline, self._read, model, body, media_type)
+            asked = await self._in_thread(deadline, self._read, body, media_type)
         # Not kept while the items wait: the next request parses into memory that is still in the cache.
         del body
-        inputs = [one.inputs for one in encoded]
-        self._steps_per_byte += 0.05 * (sum(map(len, inputs)) / size - self._steps_per_byte)
-        job = self._queue().submit(model.predictor, inputs)
-        assert self._deadlines is not None
-        results = await _results(job, receive, deadline, self._deadlines)
-        if len(encoded) <= INLINE_PREDICTIONS and sum(map(len, inputs)) <= INLINE_STEPS:
-            answer = payload.answer(model, encoded, results, request)
-        else:
-            answer = await self._in_thread(None, payload.answer, model, encoded, results, request)
+        self._submit(asked)
+        results = await _results(asked, receive, deadline, self.deadlines)
+        if asked.is_short:
+            return self.word(asked, results)
+        answer = await self._in_thread(None, self._word, asked, results)
+        return self._counted(answer)
+
+    def takes_at_once(self, body_bytes: int) -> bool:
+        """Whether a body of this size may be given to `ask_at_once`."""
+        return self.registry.is_ready and self._is_inline(body_bytes) and self.bodies.has_room(body_bytes)
+
+    def ask_at_once(self, body: bytes | bytearray) -> Asked | None:
+        """Read a small JSON body and queue its items, to be ended by `end`; None where the answer is long to word.
+
+        Raises:
+            GatewiseError: as `admit` and `predict`.
+        """
+        self.admit(len(body))
+        asked = self._read(body, "application/json")
+        if not asked.is_short:
+            return None
+        self._submit(asked)
+        self.bodies.hold(asked.size)
+        return asked
+
+    def end(self, asked: Asked) -> None:
+        """Let go of what `ask_at_once` took."""
+        self.bodies.release(asked.size)
+
+    def word(self, asked: Asked, results: list[Result]) -> Answer:
+        """Word a request's answer, and count its predictions."""
+        return self._counted(self._word(asked, results))
+
+    def count(self, route: str, status: int, seconds: float) -> None:
+        """Count an answer, for the metrics and the log."""
+        if self.metrics:
+            self.metrics.count_request(route, status, seconds)
+            self.traffic.count(status, seconds)
+
+    def _is_inline(self, body_bytes: int) -> bool:
+        return body_bytes <= (INLINE_BYTES if self.registry.live.card["kind"] == "series" else INLINE_TEXT_BYTES)
+
+    def _read(self, body: bytes | bytearray, media_type: MediaType) -> Asked:
+        assert self.settings is not None
+        model = self.registry.live
+        request = payload.parse(body, self.settings.max_sequences, media_type, model.channels)
+        payload.check(model, request)
+        encoded = payload.encode(model, request.sequences)
+        # Not kept while the items wait: they are many times as large as what is encoded of them.
+        request.sequences.clear()
+        return Asked(model, encoded, request, len(body))
+
+    def _submit(self, asked: Asked) -> None:
+        inputs = [one.inputs for one in asked.encoded]
+        self._steps_per_byte += 0.05 * (sum(map(len, inputs)) / asked.size - self._steps_per_byte)
+        asked.job = self._queue().submit(asked.model.predictor, inputs)
+
+    @staticmethod
+    def _word(asked: Asked, results: list[Result]) -> Answer:
+        return payload.answer(asked.model, asked.encoded, results, asked.request)
+
+    def _counted(self, answer: Answer) -> Answer:
         if self.metrics:
             self.metrics.count_predictions(answer.labels, answer.confidences)
         return answer
@@ -185,17 +266,6 @@ class Runtime:
         while self.metrics:
             await asyncio.sleep(_METRICS_SECONDS)
             self.metrics.flush()
-
-    def _read(
-        self, model: LiveModel, body: bytes | bytearray, media_type: MediaType
-    ) -> tuple[PredictRequest, list[Encoded]]:
-        assert self.settings is not None
-        request = payload.parse(body, self.settings.max_sequences, media_type)
-        payload.check(model, request)
-        encoded = payload.encode(model, request.sequences)
-        # Not kept while the items wait: they are many times as large as what is encoded of them.
-        request.sequences.clear()
-        return request, encoded
 
     async def _in_thread(self, deadline: float | None, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         if self._encoder is None:
@@ -221,13 +291,24 @@ def check_device(settings: ServiceSettings) -> None:
         torch_engine.check_device(settings.device)
 
 
+def _hang_seconds(settings: ServiceSettings) -> float:
+    return 60 + 2 * settings.timeout_seconds
+
+
+def _padding(predictor: Predictor) -> float:
+    # An engine that runs a batch in parts of near length pads little of a batch of unlike ones, and the fewer batches
+    # there are, the sooner the last of those that came together is answered.
+    return 0.25 if predictor.engine.max_rows is None else 0.75
+
+
 def _batch_items(device: str | None) -> int:
     # A CPU gains little from more; a GPU needs many sequences to be busy.
     return 32 if device in (None, "cpu") else 256
 
 
-async def _results(job: Job, receive: Receive, deadline: float, deadlines: Deadlines) -> list[Result]:
+async def _results(asked: Asked, receive: Receive, deadline: float, deadlines: Deadlines) -> list[Result]:
     loop = asyncio.get_running_loop()
+    job = asked.job
     watches: list[asyncio.Task[None]] = []
 
     def lose_patience() -> None:

@@ -39,7 +39,9 @@ class ServiceSettings(BaseSettings):
     )
     max_body_bytes: int = Field(default=10 * _MEBIBYTE, ge=1024, le=1024 * _MEBIBYTE, description="one request's body")
     max_pending_bytes: int = Field(
-        default=256 * _MEBIBYTE, ge=1024, description="bodies held at once by a worker; beyond it requests get 429"
+        default=256 * _MEBIBYTE,
+        ge=1024,
+        description="bodies and unread answers held at once by a worker; beyond it requests get 429",
     )
     max_sequences: int = Field(default=4096, ge=1, le=1_000_000, description="sequences in one request")
     max_timesteps: int = Field(default=32_768, ge=1, le=10_000_000, description="timesteps of one encoded sequence")

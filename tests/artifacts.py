@@ -22,7 +22,7 @@ from gatewise.text import TextEncoder, TextEncoderConfig, TokenIds
 from gatewise.timeseries import TimeSeriesEncoder, TimeSeriesEncoderConfig
 
 Weights = dict[str, np.ndarray]
-EMBEDDING = ("embedding.weight", "ngrams.weight", "pairs.weight")
+EMBEDDING = ("embedding.weight", "ngrams.weight", "affixes.weight", "pairs.weight")
 # Beside the network: what reads its features, what is added to its logits, and what reads them.
 NOT_THE_NETWORKS = (*EMBEDDING, "wide.weight", "wide.bias", "crf.transitions", "crf.start", "crf.end")
 ALL_POOLINGS = ("max", "last", "attention", "mean")
@@ -98,6 +98,9 @@ def embedded(config: ModelConfig, weights: Weights, text: TokenIds) -> np.ndarra
         if config.ngram_buckets and position in spelled:
             places = [crc32(piece.encode()) % config.ngram_buckets for piece in pieces(spelled[position])]
             vector += sum(weights["ngrams.weight"][place].astype(np.float64) for place in places) / len(places)
+        if config.affix_buckets and position in spelled:
+            for piece in ends(spelled[position]):
+                vector += weights["affixes.weight"][crc32(piece.encode()) % config.affix_buckets]
         if config.pair_buckets:
             place = (1_000_003 * previous + 8_191 * current) % (2**31 - 1) % config.pair_buckets
             vector += weights["pairs.weight"][place]
@@ -115,6 +118,24 @@ def pieces(token: str) -> list[str]:
             if end <= len(marked) and marked[start:end] not in found:
                 found.append(marked[start:end])
     return found or [marked]
+
+
+def ends(token: str) -> list[str]:
+    """What tells a token's kind, each with its number: how it begins, how it ends, the whole, and its shape."""
+    start, end = token[:40].lower(), token[max(0, len(token) - 4) :].lower()
+    found = [start[:1], start[:2], start[:3]]
+    found += [end[max(0, len(end) - size) :] for size in (1, 2, 3, 4)]
+    shape = ""
+    for character in token[:40]:
+        kind = (
+            *("X" for _ in range(character.isupper())),
+            *("x" for _ in range(character.isalpha())),
+            *("d" for _ in range(character.isnumeric())),
+            character,
+        )[0]
+        # Two of a kind in a row stand for any number of them.
+        shape += "" if shape.endswith(kind * 2) else kind
+    return [f"{number}{piece}" for number, piece in enumerate([*found, start, shape])]
 
 
 def crc32(data: bytes) -> int:
@@ -323,6 +344,8 @@ def _shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield "embedding.weight", (config.vocab_size, config.embedding_dim)
         if config.ngram_buckets:
             yield "ngrams.weight", (config.ngram_buckets, config.embedding_dim)
+        if config.affix_buckets:
+            yield "affixes.weight", (config.affix_buckets, config.embedding_dim)
         if config.pair_buckets:
             yield "pairs.weight", (config.pair_buckets, config.embedding_dim)
         size = config.embedding_dim

@@ -57,6 +57,7 @@ class TrainingConfig(BaseModel):
     # Network
     embedding_dim: int = Field(128, ge=1)
     ngram_buckets: int = Field(0, ge=0, description="rows for hashed character n-grams of tokens; 0 is none")
+    affix_buckets: int = Field(0, ge=0, description="rows for hashed ends and shapes of tokens; 0 is none")
     pair_buckets: int = Field(0, ge=0, description="rows for hashed pairs of neighbouring tokens; 0 is none")
     stem_stride: int = Field(1, ge=1, description="timesteps that a convolution makes one of; 1 is no stem")
     stem_channels: int = Field(64, ge=1)
@@ -87,6 +88,7 @@ class TrainingConfig(BaseModel):
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: float = Field(1e-3, gt=0, description="the peak where the schedule is one_cycle")
     weight_decay: float = Field(0.0, ge=0)
+    output_epsilon: float = Field(1e-8, gt=0, description="Adam's epsilon for the layer of the classes")
     schedule: Literal["constant", "one_cycle"] = "constant"
     gradient_clip: float = Field(0.0, ge=0, description="largest norm of the gradient; 0 is no clipping")
     label_smoothing: float = Field(0.0, ge=0, lt=1)

@@ -182,7 +182,7 @@ class Finishing:
     def _refit(self, packer: Packer, chosen: Entrant, wide: Wide | None) -> Path:
         """Train the chosen one on all rows, with what validation fitted before it was learnt from; its artifact."""
         splits, again = self.learning.prepared.splits, self.learning.refit(chosen.contender)
-        return self._pack_again(packer, again, wide, chosen.fitted, join([splits.train, splits.valid]), "refit")
+        return self._pack_again(packer, chosen, again, wide, join([splits.train, splits.valid]), "refit")
 
     def _cross_validate(self, packer: Packer, chosen: Entrant, wide: Wide | None) -> list[Part]:
         """Train the chosen one without a part of the rows and answer it, for each part; none unless asked for."""
@@ -201,21 +201,21 @@ class Finishing:
         def train(rows: Dataset, number: int) -> Predictor:
             name = f"fold-{number}"
             again = self.learning.fit_fold(chosen.contender, rows, name)
-            return Predictor.load(self._pack_again(packer, again, wide, chosen.fitted, rows, name))
+            return Predictor.load(self._pack_again(packer, chosen, again, wide, rows, name))
 
         rows = join([splits.train, splits.valid]) if splits.divided else splits.train
         return [*answer_folds(rows, folds, prepared.config.seed, train, say)]
 
     def _pack_again(
-        self, packer: Packer, again: Candidate, wide: Wide | None, fitted: Fitted, rows: Dataset, name: str
+        self, packer: Packer, chosen: Entrant, again: Candidate, wide: Wide | None, rows: Dataset, name: str
     ) -> Path:
         """The artifact of a later training on `rows`, its linear branch fitted on them too."""
         prepared = self.learning.prepared
-        if wide and fitted.share:
+        if wide and chosen.fitted.share:
             assert isinstance(prepared.encoder, TextEncoder)
             wide = fit_wide(rows, prepared.encoder, prepared.labels, wide.recipe, seed=prepared.config.seed)
-        folder = self.job.folder / name / "artifact"
-        packer.pack(folder, again.model, again.weights, wide, fitted)
+        folder = self.learning.folder_again(chosen.contender, name) / "artifact"
+        packer.pack(folder, again.model, again.weights, wide, chosen.fitted)
         return folder
 
     def _account(self, decision: Decision, chosen: Entrant) -> dict[str, Any]:

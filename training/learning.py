@@ -75,7 +75,9 @@ class Learning:
 
     def _fit_again(self, contender: Contender, name: str, rows: EncodedDataset) -> Candidate:
         """Train on these rows, with none to measure on."""
-        return self._fit(contender, self.folder / name, self._pretrain(contender, None, again=True), rows=rows)
+        return self._fit(
+            contender, self.folder_again(contender, name), self._pretrain(contender, None, again=True), rows=rows
+        )
 
     def try_out(
         self, contender: Contender, folder: Path, watch: Sequence[pl.Callback], max_seconds: float | None
@@ -85,6 +87,10 @@ class Learning:
         options = replace(self.options, resume=False, tensorboard=False, devices=devices)
         quiet = replace(self, options=options, say=_silent, console=None)
         return quiet._fit(contender, folder, None, max_seconds=max_seconds, watch=watch)
+
+    def folder_again(self, contender: Contender, name: str) -> Path:
+        """Where a contender is trained once more: its own, for another budget may choose another one."""
+        return self.folder / contender.folder / name
 
     def pretraining_folder(self, contender: Contender) -> Path:
         """Where what a contender was taught without labels is kept."""

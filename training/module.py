@@ -142,8 +142,11 @@ class ClassifierModule(pl.LightningModule):
         fused = config.precision == "32-true" or not config.gradient_clip
         betas = (0.9, 0.98) if config.optimizer == "adamw" else (0.9, 0.999)
         kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        output = list(self.model.classifier.output.parameters())
+        others = [parameter for parameter in self.model.parameters() if all(parameter is not one for one in output)]
+        groups: list[dict[str, Any]] = [{"params": others}, {"params": output, "eps": config.output_epsilon}]
         optimizer: Optimizer = kind(
-            self.model.parameters(), lr=config.learning_rate, betas=betas, weight_decay=config.weight_decay, fused=fused
+            groups, lr=config.learning_rate, betas=betas, weight_decay=config.weight_decay, fused=fused
         )
         if config.schedule == "constant":
             return optimizer

@@ -83,7 +83,9 @@ def fit_encoder(train: Dataset, config: TrainingConfig, unlabelled: Sequence[Any
 
 def make_forms(encoder: Encoder, config: TrainingConfig, pretrained: PretrainedRows | None = None) -> Forms | None:
     """The numbering of a text job's spellings; None for series."""
-    return Forms(encoder.words(), config.ngram_buckets, pretrained) if isinstance(encoder, TextEncoder) else None
+    if not isinstance(encoder, TextEncoder):
+        return None
+    return Forms(encoder.words(), config.ngram_buckets, config.affix_buckets, pretrained)
 
 
 def make_augmentation(encoder: Encoder, config: TrainingConfig) -> SeriesAugmentation | None:

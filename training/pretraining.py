@@ -74,7 +74,7 @@ class PretrainingModule(pl.LightningModule):
         else:
             self.model = MaskedReconstruction(network, len(series.channels), has_missing=series.allow_missing)
         layers = tuple(f"classifier.recurrent.{i}." for i in range(self.model.depth))
-        self._parts = ("embedding.words.", "embedding.ngrams.", "classifier.stem.", *layers)
+        self._parts = ("embedding.words.", "embedding.ngrams.", "embedding.affixes.", "classifier.stem.", *layers)
         for name, parameter in network.named_parameters():
             # What the objective does not reach has no gradient, and several devices would wait for it.
             parameter.requires_grad_(name.startswith(self._parts))

@@ -23,6 +23,9 @@ _FEW_ROWS = 1000
 _LONG_TEXT = 256
 # With more rows a tenth more of them tells little, and costs as much as another cell.
 _REFIT_ROWS = 20_000
+_MANY_CLASSES = 256
+# How often at least a text of each class is read in all.
+_LEAST_READINGS = 100
 
 
 # What waits for a sequence's end, and what stands in its place where an answer cannot.
@@ -63,8 +66,8 @@ def resolve(statistics: Statistics, settings: Mapping[str, Any]) -> tuple[Traini
         config = config.model_copy(update={"level": "tokens"})
     if statistics.kind == "series" and config.keep == "head_tail":
         raise InvalidConfig("keep: head_tail is for texts; a series keeps its head or its tail")
-    if statistics.kind == "series" and (config.ngram_buckets or config.pair_buckets):
-        raise InvalidConfig("ngram_buckets, pair_buckets: these are of a text's tokens; a series has none")
+    if statistics.kind == "series" and (config.ngram_buckets or config.affix_buckets or config.pair_buckets):
+        raise InvalidConfig("ngram_buckets, affix_buckets, pair_buckets: these are of tokens; a series has none")
     if config.wide != "off" and (statistics.kind, statistics.task) != ("text", "sequence"):
         raise InvalidConfig("wide: the linear branch is for texts that have one label")
     waiting = [name for name, value in _STREAMING.items() if name in settings and settings[name] != value]
@@ -80,11 +83,9 @@ def resolve(statistics: Statistics, settings: Mapping[str, Any]) -> tuple[Traini
 def _streaming(choice: Choice) -> Choice:
     """The choice, or what takes its place where a sequence is answered as it comes."""
     instead = _STREAMING.get(choice.name, choice.value)
-    return (
-        choice
-        if instead == choice.value
-        else Choice(choice.name, instead, "a stream cannot wait for the sequence's end")
-    )
+    if instead == choice.value:
+        return choice
+    return Choice(choice.name, instead, "a stream cannot wait for the sequence's end")
 
 
 def _documented(statistics: Statistics) -> list[Choice]:
@@ -118,8 +119,18 @@ def _default(statistics: Statistics) -> list[Choice]:
         Choice("update_gate_bias", 1.0, "a GRU that begins by remembering, as an LSTM's forget gate does"),
         Choice("select", "last", "one cycle ends at its best"),
         *_imbalance(statistics),
+        *_many_classes(statistics),
         *_refit(statistics),
     ]
+
+
+def _many_classes(statistics: Statistics) -> list[Choice]:
+    classes = len(statistics.class_counts)
+    if classes <= _MANY_CLASSES:
+        return []
+    # A class is seldom a batch's own. What it hears in between is tiny, and Adam would make full steps of it.
+    why = f"of {classes} classes each is taught seldom, and must not drift in between"
+    return [Choice("output_epsilon", 1e-3, why)]
 
 
 def _refit(statistics: Statistics) -> list[Choice]:
@@ -131,8 +142,8 @@ def _refit(statistics: Statistics) -> list[Choice]:
 def _text(statistics: Statistics) -> list[Choice]:
     level = _level(statistics)
     rows = statistics.rows
-    batch = 16 if rows < 1000 else 64 if rows < 50_000 else 128
     per_step = statistics.task == "step"
+    batch = 16 if rows < 1000 else 32 if per_step else 64 if rows < 50_000 else 128
     dropout = 0.3 if level.value == "characters" else 0.4 if per_step else 0.5
     vocabulary = 8_000 if level.value == "subwords" else 30_000
     return [
@@ -146,7 +157,7 @@ def _text(statistics: Statistics) -> list[Choice]:
         Choice("embedding_dropout", dropout, "texts are memorized easily"),
         Choice("recurrent_dropout", dropout, "texts are memorized easily"),
         Choice("dense_dropout", dropout, "texts are memorized easily"),
-        Choice("word_dropout", 0.1, "unknown words will come"),
+        Choice("word_dropout", 0.3 if per_step else 0.1, "unknown words will come"),
         Choice("weight_decay", 0.01, "little is enough beside dropout"),
         Choice("batch_size", batch, f"{rows} rows"),
         Choice("epochs", _text_epochs(statistics, batch), f"{rows} rows of {statistics.lengths[0]} words"),
@@ -166,6 +177,8 @@ def _hashed(statistics: Statistics, level: str) -> list[Choice]:
     if level in ("words", "tokens"):
         why = f"{statistics.unknown_share:.0%} of words are new: their spelling still tells something"
         choices.append(Choice("ngram_buckets", 32_768, why))
+    if statistics.task == "step":
+        choices.append(Choice("affix_buckets", 32_768, "how a word begins and ends, and its capitals, tell its kind"))
     if statistics.task == "sequence":
         # Of characters there are few pairs; each row costs a little of every step.
         buckets = 8_192 if level == "characters" else 32_768
@@ -237,11 +250,12 @@ def _max_length(statistics: Statistics) -> tuple[int | None, str]:
 
 def _text_epochs(statistics: Statistics, batch: int) -> int:
     rows = statistics.rows
+    least = math.ceil(_LEAST_READINGS * len(statistics.class_counts) / rows)
     if rows < 2000:
-        return max(10, math.ceil(300 * min(batch, rows) / rows))
+        return max(10, least, math.ceil(300 * min(batch, rows) / rows))
     epochs = 10 * float(min(1.0, 6000 / rows) ** 0.45)
     # A long text teaches more each time it is read, and takes longer.
-    return max(3, round(0.7 * epochs if statistics.lengths[0] > 50 else epochs))
+    return max(3, least, round(0.7 * epochs if statistics.lengths[0] > 50 else epochs))
 
 
 def _imbalance(statistics: Statistics) -> list[Choice]:

@@ -1,9 +1,11 @@
 """The folder where a job works, and from which a killed one goes on.
 
     runs/<name>/<fingerprint>/job.json      when it began, and its result once it has one
-                              <cell>/       checkpoint while training; weights, record and artifact after it
+                              search.db     the trials of a search, and beside it search.json, what they found
+                              <candidate>/  checkpoint while training; weights, record and artifact after it
 
-The fingerprint is of configuration and data, so a run finds its own folder again, on every device, and no other's.
+The fingerprint is of data and of every setting that trains, so a run finds its own folder again, on every device, and
+no other's; with another budget it is the same folder.
 """
 
 from __future__ import annotations

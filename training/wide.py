@@ -27,7 +27,9 @@ ORDER = 3
 # An n-gram that one text alone holds tells nothing of another text.
 _LEAST_TEXTS = 2
 # With fewer rows too many n-grams would share one.
-_LEAST_BUCKETS, _MOST_BUCKETS = 1 << 15, 1 << 20
+_LEAST_BUCKETS, _MOST_BUCKETS = 1 << 15, 1 << 22
+# Rows for each n-gram that counts, so that one never seen seldom reads the weight of another.
+_ROWS_EACH = 64
 # Numbers in a table: 32 MB in the artifact.
 _LARGEST = 1 << 23
 _WEIGHTINGS: tuple[Literal["idf", "nb"], ...] = ("idf", "nb")
@@ -203,13 +205,17 @@ class _Ngrams:
 
 def _count(train: Dataset, encoder: TextEncoder, labels: tuple[str, ...]) -> _Ngrams | None:
     assert train.labels is not None
-    buckets = min(_MOST_BUCKETS, 1 << (_LARGEST // len(labels)).bit_length() - 1)
-    if buckets < _LEAST_BUCKETS:
+    most = min(_MOST_BUCKETS, _power_of_two(_LARGEST // len(labels)))
+    if most < _LEAST_BUCKETS:
         return None
-    rows = _rows(train, encoder, buckets)
+    rows = _rows(train, encoder, most)
+    held_by_two = int((np.bincount(np.concatenate(rows)) >= _LEAST_TEXTS).sum())
+    if not held_by_two:
+        return None
+    buckets = min(most, max(_LEAST_BUCKETS, _power_of_two(_ROWS_EACH * held_by_two)))
+    # A power of two divides a larger one, so that these are the rows of the smaller table.
+    rows = [np.unique(row % buckets) for row in rows]
     columns = np.flatnonzero(np.bincount(np.concatenate(rows), minlength=buckets) >= _LEAST_TEXTS)
-    if not len(columns):
-        return None
     place = np.full(buckets, -1, dtype=np.int64)
     place[columns] = np.arange(len(columns))
     kept = [found[found >= 0] for found in (place[row] for row in rows)]
@@ -218,6 +224,11 @@ def _count(train: Dataset, encoder: TextEncoder, labels: tuple[str, ...]) -> _Ng
     index = {label: k for k, label in enumerate(labels)}
     truth = np.array([index[label] for label in train.labels])
     return _Ngrams(held, np.array([len(row) for row in rows]), columns, buckets, truth, len(labels))
+
+
+def _power_of_two(number: int) -> int:
+    """The largest one that is not above the number."""
+    return 1 << number.bit_length() - 1
 
 
 def _rarity(held: Any) -> Floats:

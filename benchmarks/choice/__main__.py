@@ -1,7 +1,7 @@
 """What choosing by evidence gives, beside always an LSTM, always a GRU, and an oracle that knows the test score.
 
     python -m benchmarks.choice --data FOLDER [sets|adding|report] [--sets trec,snips] [--seeds 3]
-                                [--lengths 100,200,400] [--rows 10000] [--epochs 30]
+                                [--lengths 100,200,400] [--rows 10000] [--epochs 20]
 
 `sets` reads the records of benchmarks.accuracy, and trains where there is none yet. `adding` trains both cells on the
 adding problem, where the range of the dependency decides. What was done is not done again; a run that was stopped goes
@@ -77,7 +77,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0")
     parser.add_argument("--lengths", default=",".join(map(str, LENGTHS)), help="of the adding problem")
     parser.add_argument("--rows", type=int, default=10_000, help="to train on, of the adding problem")
-    parser.add_argument("--epochs", type=int, default=30, help="of the adding problem")
+    parser.add_argument("--epochs", type=int, default=20, help="of the adding problem")
     parser.add_argument("--records", type=Path, default=ACCURACY, help="where the records of benchmarks.accuracy are")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where what is made here is kept")
     return parser.parse_args(arguments)

@@ -1,6 +1,6 @@
 """Serve one model with every system, in turn and in one run: CPU time a request, throughput, latency.
 
-    python -m benchmarks.serving [closed|rates|text|workers|all] [--systems gatewise,Triton] [--rounds 3] [--seconds 3]
+    python -m benchmarks.serving [closed|rates|text|workers|breakdown|all] [--systems gatewise,Triton] [--rounds 3]
 
 The server has one core and the load generator the other. Systems are interleaved: every round starts each of them once
 and asks at every number of connections, so that a slow minute of the machine hits all alike.
@@ -15,6 +15,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,23 @@ import numpy as np
 from benchmarks.machine import describe
 from benchmarks.serving.load import Plan
 from benchmarks.serving.models import Case, series_case, text_case
-from benchmarks.serving.systems import ARRIVAL_ORDER, GATEWISE, GATEWISE_2, HERE, PEER_SYSTEMS, ROOT, Server, System
+from benchmarks.serving.systems import (
+    ARRIVAL_ORDER,
+    BARE,
+    GATEWISE,
+    GATEWISE_2,
+    HERE,
+    PEER_SYSTEMS,
+    ROOT,
+    TIMED,
+    Server,
+    System,
+)
 
 RESULTS = HERE / "results"
 _CONNECTIONS = (1, 8, 32, 128)
 _RATES = (0.3, 0.5, 0.7, 0.85, 1.0, 1.5, 2.0)
+ROUNDS = {"closed": 2, "rates": 1, "text": 5, "workers": 5, "breakdown": 5}
 Row = dict[str, Any]
 
 
@@ -118,7 +131,12 @@ def rates(bench: Bench, systems: list[System], rounds: int) -> Row:
                     row = {"share": share, "rate": share * most, **bench.measure(server, rate=share * most)}
                     rows[system.name].append(row)
                     _say(f"{round_ + 1} {system.name:<26} {share:>4.0%} of {most:.0f}/s", row)
-                row = {"share": 0.5, "after_overload": True, **bench.measure(server, rate=0.5 * most, warm_up=1.0)}
+                row = {
+                    "share": 0.5,
+                    "rate": 0.5 * most,
+                    "after_overload": True,
+                    **bench.measure(server, rate=0.5 * most, warm_up=1.0),
+                }
                 rows[system.name].append(row)
                 _say(f"{round_ + 1} {system.name:<26}  50% a second later", row)
             finally:
@@ -161,6 +179,25 @@ def workers(bench: Bench, rounds: int) -> Row:
     return rows
 
 
+def breakdown(bench: Bench, rounds: int) -> Row:
+    """Where a request's CPU time goes: the clocks of a service that has them, beside the same service without."""
+    case = series_case(bench.work / "series")
+    rows: dict[str, list[Row]] = {str(n): [] for n in (1, 32)}
+    for round_ in range(rounds):
+        for n, found in rows.items():
+            costs = {}
+            for system in (GATEWISE, BARE, TIMED):
+                server = bench.start(system, case)
+                try:
+                    costs[system.name] = bench.measure(server, connections=int(n))["cpu_ms"]
+                finally:
+                    server.stop()
+            parts = json.loads((server.work / "parts.json").read_text())
+            found.append({"all": costs[GATEWISE.name], "bare": costs[BARE.name], "parts": parts})
+            print(f"{round_ + 1} {n:>4} connections: {costs} {parts}", flush=True)
+    return rows
+
+
 def _say(what: str, row: Row) -> None:
     wrong = {key: row[key] for key in ("wrong", "broken", "unanswered", "other_statuses") if row[key]}
     print(
@@ -173,28 +210,44 @@ def _say(what: str, row: Row) -> None:
 def main() -> None:
     """Run the parts asked for; each writes its results beside this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", nargs="?", default="all", choices=["closed", "rates", "text", "workers", "all"])
+    parser.add_argument("part", nargs="?", default="all", choices=[*ROUNDS, "all"])
     parser.add_argument("--systems", default="", help="parts of names, by commas; all where not given")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, help="of every system; as many as take some six minutes if not given")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    parser.add_argument("--more", action="store_true", help="add the rounds to those of the results")
     parser.add_argument("--no-save", action="store_true", help="print only")
     args = parser.parse_args()
     wanted = [name.strip().lower() for name in args.systems.split(",") if name.strip()]
     systems = [s for s in (GATEWISE, *PEER_SYSTEMS) if not wanted or any(name in s.name.lower() for name in wanted)]
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), args.seconds)
-        parts = {
-            "closed": lambda: closed(bench, systems, args.rounds),
-            "rates": lambda: rates(bench, systems, args.rounds),
-            "text": lambda: text(bench, args.rounds),
-            "workers": lambda: workers(bench, args.rounds),
+        parts: dict[str, Callable[[int], Row]] = {
+            "closed": lambda rounds: closed(bench, systems, rounds),
+            "rates": lambda rounds: rates(bench, systems if wanted else systems[:4], rounds),
+            "text": lambda rounds: text(bench, rounds),
+            "workers": lambda rounds: workers(bench, rounds),
+            "breakdown": lambda rounds: breakdown(bench, rounds),
         }
-        for name, part in parts.items():
+        for name, default in ROUNDS.items():
             if args.part in (name, "all"):
-                result = {"machine": describe("bentoml", "onnxruntime", "torch", "numpy"), "rows": part()}
+                rows = parts[name](args.rounds or default)
                 if not args.no_save:
-                    RESULTS.mkdir(exist_ok=True)
-                    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1))
+                    _save(RESULTS / f"{name}.json", rows, is_more=args.more)
+
+
+def _save(file: Path, rows: Row, *, is_more: bool) -> None:
+    if is_more and file.exists():
+        rows = _joined(json.loads(file.read_text())["rows"], rows)
+    result = {"machine": describe("bentoml", "onnxruntime", "torch", "numpy"), "rows": rows}
+    RESULTS.mkdir(exist_ok=True)
+    file.write_text(json.dumps(result, indent=1))
+
+
+def _joined(old: Any, new: Any) -> Any:
+    """Results of two runs as one: lists of rounds put together, whatever they are under."""
+    if isinstance(old, list):
+        return old + new
+    return old | {key: _joined(old[key], value) if key in old else value for key, value in new.items()}
 
 
 if __name__ == "__main__":

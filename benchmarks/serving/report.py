@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import in_words
+from benchmarks.serving.goals import goals
 from benchmarks.serving.systems import GATEWISE, HERE
 from benchmarks.tables import median_range, table
 
@@ -35,14 +36,22 @@ def closed(rows: dict[str, dict[str, list[Row]]]) -> str:
         for name, by_connections in rows.items():
             found = by_connections[connections]
             ratio = float(np.median([row["cpu_ms"] for row in found])) / base
-            wrong = sum(row["wrong"] + row["broken"] + row["unanswered"] for row in found)
+            wrong = sum(row["wrong"] + row["broken"] + row["unanswered"] + row["refused"] for row in found)
             lines.append(
                 [
                     *(name, spread(found, "cpu_ms", ".3f"), f"{ratio:.2f}", spread(found, "rps", ".0f")),
                     *(spread(found, "p50_ms", ".1f"), spread(found, "p99_ms", ".1f"), str(wrong)),
                 ]
             )
-        head = ["system", "CPU-ms a request", "ratio to Gatewise", "requests/s", "p50 ms", "p99 ms", "wrong or lost"]
+        head = [
+            "system",
+            "CPU-ms a request",
+            "ratio to Gatewise",
+            "requests/s",
+            "p50 ms",
+            "p99 ms",
+            "wrong, lost or refused",
+        ]
         parts.append(f"### {connections} connection{'' if connections == '1' else 's'}\n\n{table(head, lines)}")
     sizes = [
         [
@@ -133,11 +142,32 @@ def _simple(rows: dict[str, list[Row]], caption: str) -> str:
     return f"{caption}\n\n{table(head, lines)}"
 
 
+def breakdown(rows: dict[str, list[Row]]) -> str:
+    """Where a request's CPU time goes."""
+    parts = list(next(iter(rows.values()))[0]["parts"])
+    lines = [[part, *(_ms([row["parts"][part] for row in found]) for found in rows.values())] for part in parts]
+    rest = [[row["all"] - row["bare"] - sum(row["parts"].values()) for row in found] for found in rows.values()]
+    lines.append(["HTTP: uvicorn alone, the same request", *(_ms([row["bare"] for row in f]) for f in rows.values())])
+    lines.append(["the rest", *map(_ms, rest)])
+    lines.append(["**all, without the clocks**", *(_ms([row["all"] for row in found]) for found in rows.values())])
+    head = ["CPU-ms a request", *(f"{n} connection{'' if n == '1' else 's'}" for n in rows)]
+    words = (
+        "Clocks in the running service (`peers/timed.py`) measure each part, less the parts inside it; they cost some "
+        "CPU time of their own. The whole and uvicorn are measured from outside, without them.\n\n"
+    )
+    return words + table(head, lines)
+
+
+def _ms(values: list[float]) -> str:
+    return median_range(values, ".3f")
+
+
 PARTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "closed": ("Series, 8 channels x 128 steps, LSTM-128, 8.9 KB of JSON a request", closed),
     "rates": ("Constant arrivals, at shares of each system's own maximum", rates),
     "text": ("Mixed lengths", text),
     "workers": ("Two workers", workers),
+    "breakdown": ("Where a request's CPU time goes", breakdown),
 }
 
 
@@ -146,10 +176,11 @@ def main() -> None:
     parts = [
         "# Results\n\nMedians, with the smallest and largest of the rounds. Made by `python -m benchmarks.serving`.\n"
     ]
+    results = {name: json.loads(file.read_text()) for name in PARTS if (file := RESULTS / f"{name}.json").exists()}
+    parts.append(goals({name: result["rows"] for name, result in results.items()}))
     for name, (title, words) in PARTS.items():
-        file = RESULTS / f"{name}.json"
-        if file.exists():
-            result = json.loads(file.read_text())
+        if name in results:
+            result = results[name]
             machine = in_words(result["machine"])
             parts.append(f"## {title}\n\n`python -m benchmarks.serving {name}`; {machine}.\n\n{words(result['rows'])}")
     (RESULTS / "README.md").write_text("\n".join(parts))

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,6 @@ class System:
     reader: str
     packages: list[str] = field(default_factory=list)
     ready: str = "/"
-    environ: Mapping[str, str] = field(default_factory=dict)
     python: str = sys.executable
 
 
@@ -73,6 +72,13 @@ ARRIVAL_ORDER = System(
     *("/predict", _sequences, "gatewise"),
     ready="/readyz",
 )
+TIMED = System(
+    "gatewise, timed",
+    ["python", "-m", "bentoml", "serve", "benchmarks.serving.peers.timed:GatewiseService", "-p", "{port}"],
+    *("/predict", _sequences, "gatewise"),
+    ready="/readyz",
+)
+BARE = System("uvicorn alone", ["python", str(PEERS / "bare.py")], "/predict", _sequences, "plain")
 PEER_SYSTEMS = [
     System(
         "Starlette + ONNX Runtime",
@@ -141,10 +147,15 @@ class Server:
         environ = {
             **os.environ,
             **{"BENCH_PORT": str(port), "BENCH_ONNX": str(case.folder / "model.onnx")},
-            **{"BENCH_WEIGHTS": str(case.folder / "weights.safetensors"), "BENTOML_DO_NOT_TRACK": "True"},
+            **{
+                "BENCH_WEIGHTS": str(case.folder / "weights.safetensors"),
+                "BENTOML_DO_NOT_TRACK": "True",
+                "BENCH_WORK": str(mine),
+            },
             **{"GATEWISE_MODEL": str(case.folder), "BENTOML_HOME": str(mine / "bentoml"), "OMP_NUM_THREADS": "1"},
             **{"PYTHONPATH": os.pathsep.join([str(ROOT), str(PEERS), str(mine)]), "MLSERVER_PARALLEL_WORKERS": "0"},
         }
+        self.work = mine
         self._log = (mine / "log.txt").open("wb")
         started = time.perf_counter()
         self.process = subprocess.Popen(

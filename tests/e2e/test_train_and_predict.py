@@ -523,7 +523,7 @@ def test_two_cells_are_tested_against_each_other(text: Trained) -> None:
 
 def test_finished_models_are_compared_on_a_file(text: Trained, tmp_path: Path) -> None:
     common = ["train", text.train, "--run-dir", tmp_path / "runs", "--set", "min_count=1", *TINY]
-    streams = ["--needs-streaming", "--seeds", 2, "--sizes", "4,6", "--cells", "gru", "--epochs", 1]
+    streams = ["--needs-streaming", "--wide", "off", "--seeds", 2, "--sizes", "4,6", "--cells", "gru", "--epochs", 1]
     said = done(*common, "--name", "streams", *streams)
     assert "Training GRU-6 with seed 1 (4 of 4)" in said
     said = done("compare", "text", "streams", text.test, "--json", tmp_path / "f.json")

@@ -29,7 +29,7 @@ class FaultyEngine:
     """Another engine, but for the batches that say otherwise."""
 
     def __init__(self, engine: Engine, folder: Path) -> None:
-        self.name, self.device = engine.name, engine.device
+        self.name, self.device, self.max_rows = engine.name, engine.device, engine.max_rows
         self._engine, self._folder = engine, folder
 
     def run(self, batch: Batch) -> NDArray[np.float32]:

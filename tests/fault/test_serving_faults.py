@@ -321,6 +321,31 @@ def test_clients_that_do_not_read_their_answers_hold_up_nobody(tmp_path: Path) -
         asyncio.run(test(server))
 
 
+def test_a_client_that_never_reads_its_answer_counts_as_memory_until_it_is_cut_off(tmp_path: Path) -> None:
+    items = per_step(tmp_path / "model")
+    request = predict(items.items, probabilities=True)
+    small = predict([items.items[0][:3]])
+
+    async def test(server: Server) -> None:
+        async with clients(server.port, 1, receive_buffer=4096) as [slow], clients(server.port, 1) as [fast]:
+            slow.send(request)
+            await soon(lambda: server.metrics().requests() == {200: 1}, "the large answer to be made")
+            assert_is_error(await fast.ask(small), 429, "queue_full")
+            for _ in range(200):
+                if (await fast.ask(small)).status == 200:
+                    break
+                await asyncio.sleep(0.3)
+            else:
+                pytest.fail("the memory was never freed")
+            with pytest.raises(CutShort):
+                await slow.reply()
+
+    with serve(
+        tmp_path, tmp_path / "model", timeout_seconds=5, queue_seconds=3600, max_pending_bytes=len(request)
+    ) as server:
+        asyncio.run(test(server))
+
+
 def assert_steps(reply: Reply, expected: list[Any]) -> None:
     """Hold the answer of a model that labels every step to what the offline Predictor says."""
     assert reply.status == 200, reply.body

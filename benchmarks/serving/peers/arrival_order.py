@@ -1,8 +1,9 @@
-"""Gatewise with one thing taken away: batches take what came first, whatever its length, and pad it."""
+"""Gatewise with one thing taken away: batches take what came first, whatever its length, and are padded as one."""
 
 from typing import Any
 
 import service.runtime
+from gatewise.engines import OnnxEngine
 from service.batching import Batcher
 
 
@@ -23,6 +24,7 @@ class ArrivalOrder(Batcher):
         return batch
 
 
+OnnxEngine.max_rows = None
 service.runtime.Batcher = ArrivalOrder  # type: ignore[misc]
 
 from service.app import GatewiseService  # noqa: E402, F401

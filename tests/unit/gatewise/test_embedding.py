@@ -14,13 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewise.architecture import ModelConfig
-from gatewise.embedding import TokenEmbedder, ngram_rows, pair_rows
+from gatewise.embedding import TokenEmbedder, affix_rows, ngram_rows, pair_rows
 from gatewise.text import UNKNOWN_ID, TokenIds
-from tests.artifacts import Weights, config_of, crc32, embedded, pieces, weights_of
+from tests.artifacts import Weights, config_of, crc32, embedded, ends, pieces, weights_of
 
 ROOT = Path(__file__).parents[3]
 TOKENS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
-TABLES = [{}, {"ngram_buckets": 13}, {"pair_buckets": 11}, {"ngram_buckets": 13, "pair_buckets": 11}]
+TABLES = [
+    {},
+    {"ngram_buckets": 13},
+    {"affix_buckets": 17},
+    {"pair_buckets": 11},
+    {"ngram_buckets": 13, "affix_buckets": 17, "pair_buckets": 11},
+]
 BIG = 2**31 - 1
 
 
@@ -80,6 +86,37 @@ def test_the_rows_do_not_depend_on_the_process() -> None:
         command = [sys.executable, "-c", program]
         told.append(subprocess.run(command, env=environment, capture_output=True, check=True, timeout=60).stdout)
     assert told[0] == told[1]
+
+
+# Affixes and shapes
+
+
+@pytest.mark.parametrize(
+    ("token", "expected"),
+    [
+        ("Running", ["0r", "1ru", "2run", "3g", "4ng", "5ing", "6ning", "7running", "8Xxx"]),
+        ("1996-97", ["01", "119", "2199", "37", "497", "5-97", "66-97", "71996-97", "8dd-dd"]),
+        ("U.S.", ["0u", "1u.", "2u.s", "3.", "4s.", "5.s.", "6u.s.", "7u.s.", "8X.X."]),
+        ("ÉTÉ", ["0é", "1ét", "2été", "3é", "4té", "5été", "6été", "7été", "8XX"]),
+        ("", ["0", "1", "2", "3", "4", "5", "6", "7", "8"]),
+    ],
+)
+def test_a_token_begins_ends_and_looks_like_this_forever(token: str, expected: list[str]) -> None:
+    assert ends(token) == expected
+    assert affix_rows(token, 1 << 30).tolist() == [crc32(piece.encode()) % (1 << 30) for piece in expected]
+
+
+@given(TOKENS, st.integers(1, 70_000))
+def test_a_token_has_nine_rows_for_its_ends_its_whole_and_its_shape(token: str, buckets: int) -> None:
+    rows = affix_rows(token, buckets)
+    assert rows.dtype == np.int64
+    assert rows.tolist() == [crc32(piece.encode()) % buckets for piece in ends(token)]
+
+
+def test_the_shape_of_a_long_token_costs_no_more_than_that_of_a_short_one() -> None:
+    long, short = affix_rows("a" * 40 + "1" * 10_000_000 + "zzzz", 999), affix_rows("a" * 40 + "zzzz", 999)
+    assert long.tolist() == short.tolist()
+    assert long[8] == affix_rows("aa", 999)[8]
 
 
 # Pairs
@@ -173,7 +210,7 @@ def test_the_spelling_of_an_unknown_token_counts_where_there_is_a_table_for_it(f
     ids = np.array([UNKNOWN_ID, 3])
     vectors = [embedder.embed(ids, unknown) for unknown in ((), ((0, "zyx"),), ((0, "xyzzy"),))]
     different = len({vector[0].tobytes() for vector in vectors})
-    assert different == (3 if "ngram_buckets" in fields else 1)
+    assert different == (3 if {"ngram_buckets", "affix_buckets"} & fields.keys() else 1)
     assert len({vector[1].tobytes() for vector in vectors}) == 1
 
 

@@ -315,10 +315,31 @@ def test_the_engines_agree(made: Made) -> None:
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
 
 
+class Narrow:
+    """An engine that takes three sequences at a time, and answers with their lengths."""
+
+    name, device, max_rows = "onnx", "cpu", 3
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def run(self, batch: Batch) -> np.ndarray:
+        self.batches.append(batch.lengths.tolist())
+        return np.repeat(batch.lengths[:, None], 3, axis=1).astype(np.float32)
+
+
+def test_more_sequences_than_the_engine_takes_at_once_go_in_equal_parts_by_length(series_artifact: Made) -> None:
+    predictor = Predictor(Artifact(series_artifact.folder), engine := Narrow())
+    lengths = [9, 2, 7, 1, 8, 3, 5]
+    logits = predictor.logits([np.zeros((length, 2), dtype=np.float32) for length in lengths])
+    assert [row.tolist() for row in logits] == [[length] * 3 for length in lengths]
+    assert engine.batches == [[1, 2], [3, 5], [7, 8, 9]]
+
+
 class Diverged:
     """An engine of a network that answers NaN for the longest item of a batch."""
 
-    name, device = "torch", "cpu"
+    name, device, max_rows = "torch", "cpu", None
 
     def run(self, batch: Batch) -> np.ndarray:
         logits = np.zeros((len(batch.lengths), 3), dtype=np.float32)

@@ -250,11 +250,49 @@ def test_a_full_queue_refuses_with_the_time_to_try_again_and_takes_work_once_it_
     run(test)
 
 
+def test_a_batch_that_hangs_on_the_event_loop_is_noticed_from_outside_it() -> None:
+    async def test() -> None:
+        engine = FakePredictor()
+        limits = BatchLimits(inline_seconds=60, hang_seconds=0.2)
+        batcher = Batcher(limits, on_hang=engine.free.set)
+        await batcher.submit(engine, [sequence(1)]).future  # the first runs in the thread, and is measured
+        engine.free.clear()
+        # Nothing else than the look from outside sets the engine free before its own half minute is over.
+        [result] = await asyncio.wait_for(batcher.submit(engine, [sequence(1)]).future, 20)
+        assert result.tolist() == [0, 1]
+        assert engine.free.is_set()
+        await batcher.close()
+
+    asyncio.run(test())
+
+
+def test_a_wait_is_foretold_by_what_passes_between_batches_and_not_by_the_model_alone() -> None:
+    async def test() -> None:
+        now = 10.0
+        engine = FakePredictor()
+        batcher = Batcher(BatchLimits(max_items=1), clock=lambda: now)
+        for _ in range(2):
+            batcher.submit(engine, [sequence(10)])
+        for _ in range(2):
+            batch = batcher._take()
+            now += 1  # of which the model had a hundredth
+            batcher._finish(batch, [np.zeros(2, dtype=np.float32)], 0.01)
+        # A tenth of 1 s for 10 steps, twice.
+        assert batcher._pace == pytest.approx(0.01 + 0.9 * 0.01, rel=1e-3)
+        now += 60
+        batcher.submit(engine, [sequence(10)])
+        batcher._finish(batcher._take(), [np.zeros(2, dtype=np.float32)], 0.01)
+        # Nothing waited in that minute.
+        assert batcher._pace == pytest.approx(0.9 * 0.019 + 0.1 * 0.001, rel=1e-3)
+
+    asyncio.run(test())
+
+
 def test_a_request_that_would_wait_too_long_is_refused_and_larger_work_may_wait_longer() -> None:
     async def test() -> None:
         engine = FakePredictor()
         batcher = Batcher(BatchLimits(queue_seconds=0.2))
-        batcher._seconds_per_step = 0.01
+        batcher._pace = 0.01
         jobs = [await hold(batcher, engine), *(batcher.submit(engine, [sequence(2)]) for _ in range(10))]
         # Ten that wait go ahead with at most as many steps as the request has itself: 10 * 2 steps are 0.2 s.
         batcher.check_wait(2)

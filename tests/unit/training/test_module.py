@@ -256,6 +256,15 @@ def test_the_optimizer_is_the_one_asked_for_and_fused(name: str, kind: type) -> 
     assert (group["lr"], group["weight_decay"], group["fused"]) == (0.01, 0.1, True)
 
 
+def test_the_layer_of_the_classes_has_an_epsilon_of_its_own_and_all_is_optimized_once() -> None:
+    module = module_of(optimizer="adamw", output_epsilon=0.25)
+    groups = module.configure_optimizers().param_groups
+    by_epsilon = {group["eps"]: {id(parameter) for parameter in group["params"]} for group in groups}
+    output = {id(parameter) for parameter in module.model.classifier.output.parameters()}
+    assert by_epsilon[0.25] == output
+    assert by_epsilon[1e-8] == {id(parameter) for parameter in module.model.parameters()} - output
+
+
 @pytest.mark.parametrize(("clip", "fused"), [(0.0, True), (1.0, False)])
 def test_mixed_precision_clips_gradients_by_an_optimizer_that_is_not_fused(clip: float, fused: bool) -> None:
     optimizer = module_of(precision="bf16-mixed", gradient_clip=clip).configure_optimizers()

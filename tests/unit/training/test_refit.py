@@ -77,8 +77,22 @@ class Done:
         return self.fits[0][2] / "artifact"
 
 
+# Of one sequence of median length, and of a long one, in milliseconds.
+ALIKE = {"lstm": (1.0, 1.0), "gru": (1.0, 1.0)}
+
+
+# Of one sequence of median length, and of a long one, in milliseconds.
+ALIKE = {"lstm": (1.0, 1.0), "gru": (1.0, 1.0)}
+
+
 def run(
-    tmp_path: Path, data: Path, *, resume: bool = False, say: Callable[[str], None] | None = None, **more: Any
+    tmp_path: Path,
+    data: Path,
+    *,
+    resume: bool = False,
+    say: Callable[[str], None] | None = None,
+    times: dict[str, tuple[float, float]] = ALIKE,
+    **more: Any,
 ) -> Done:
     said: list[str] = []
     fits: list[Any] = []
@@ -99,7 +113,7 @@ def run(
     options = {name: more.pop(name) for name in ("valid", "test", "max_seconds") if name in more}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(learning, "fit", spy)
-        patch.setattr(measuring, "measure_latency", lambda *_: Latency("onnx", "cpu", 1.0, 1.0, 1.0, 1, 1.0, None))
+        patch.setattr(measuring, "measure_latency", lambda predictor, *_: takes(times[predictor.manifest.model.cell]))
         result = job.run(
             JobOptions(
                 data=str(data),
@@ -113,6 +127,10 @@ def run(
             say=listen,
         )
     return Done(result, said, fits)
+
+
+def takes(times: tuple[float, float]) -> Latency:
+    return Latency("onnx", "cpu", *times, 1.0, 1, 1.0, None)
 
 
 def weights_in(folder: Path) -> dict[str, np.ndarray]:
@@ -321,3 +339,25 @@ def test_a_job_that_was_cut_off_in_the_refit_ends_as_one_that_was_not(
         other.files["model.onnx"],
     )
     assert any("was finished before" in line for line in resumed.said)
+
+
+def test_another_budget_after_a_cut_refit_refits_the_other_cell_from_its_own_beginning(tmp_path: Path) -> None:
+    data = write_series(tmp_path / "all.jsonl", 80, 0)
+    # The rows are too few to tell the cells apart, and the faster one is the slower one for long sequences.
+    times = {"lstm": (1.0, 1.0), "gru": (0.1, 9.0)}
+    settings: dict[str, Any] = {"cells": ("lstm", "gru"), "epochs": 3}
+    begun: list[str] = []
+
+    def cut(line: str) -> None:
+        begun.extend([line] if "once more" in line else [])
+        if begun and "gru epoch 2/3" in line:
+            raise Cut
+
+    with pytest.raises(Cut):
+        run(tmp_path, data, say=cut, times=times, **settings)
+    assert begun[0].startswith("Training GRU once more")
+    done = run(tmp_path, data, resume=True, times=times, max_latency_ms=5.0, **settings)
+    assert done.result.choice.cell == "lstm"
+    assert done.refitted
+    whole = run(tmp_path / "whole", data, times=times, max_latency_ms=5.0, **settings)
+    assert same(weights_in(done.result.artifact), weights_in(whole.result.artifact))

@@ -96,7 +96,9 @@ def test_the_documented_preset_is_exactly_what_the_design_says(statistics: Stati
         "precision": "32-true",
         "update_gate_bias": 0.0,
         "differences": False,
+        "output_epsilon": 1e-8,
         "ngram_buckets": 0,
+        "affix_buckets": 0,
         "pair_buckets": 0,
         "stem_stride": 1,
         "branch_channels": (),
@@ -271,6 +273,21 @@ def test_the_documented_preset_takes_the_parts_that_the_user_names() -> None:
     assert (config.wide, config.averaging, config.hidden_size) == ("auto", 0.9, 128)
 
 
+@pytest.mark.parametrize(("classes", "epsilon"), [(256, 1e-8), (257, 1e-3), (10_000, 1e-3)])
+def test_of_many_classes_each_is_kept_from_drifting(classes: int, epsilon: float) -> None:
+    for statistics in (TEXT, SERIES, TAGS, STEPS):
+        counts = {f"class{k}": 5 for k in range(classes)}
+        assert resolve(replace(statistics, class_counts=counts), {})[0].output_epsilon == epsilon
+        assert resolve(replace(statistics, class_counts=counts), {"output_epsilon": 0.5})[0].output_epsilon == 0.5
+
+
+def test_a_class_of_few_texts_is_read_as_often_as_one_of_many() -> None:
+    for rows, classes in [(35_000, 10_000), (700, 200), (100_000, 20_000)]:
+        counts = {f"class{k}": rows // classes for k in range(classes)}
+        config, _ = resolve(replace(TEXT, rows=rows, class_counts=counts), {})
+        assert config.epochs * rows / classes >= 100
+
+
 @pytest.mark.parametrize("wide", ["auto", "on"])
 @pytest.mark.parametrize("statistics", [SERIES, STEPS, TAGS])
 def test_a_linear_branch_is_for_texts_of_one_label(statistics: Statistics, wide: str) -> None:
@@ -278,9 +295,9 @@ def test_a_linear_branch_is_for_texts_of_one_label(statistics: Statistics, wide:
         resolve(statistics, {"wide": wide})
 
 
-@pytest.mark.parametrize("name", ["ngram_buckets", "pair_buckets"])
+@pytest.mark.parametrize("name", ["ngram_buckets", "affix_buckets", "pair_buckets"])
 def test_tables_of_tokens_are_not_for_series(name: str) -> None:
-    with pytest.raises(InvalidConfig, match=r"^ngram_buckets, pair_buckets: these are of a text's tokens"):
+    with pytest.raises(InvalidConfig, match=r"^ngram_buckets, affix_buckets, pair_buckets: these are of tokens"):
         resolve(SERIES, {name: 100})
 
 

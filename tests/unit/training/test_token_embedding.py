@@ -11,13 +11,19 @@ import torch
 from gatewise.architecture import ModelConfig
 from gatewise.embedding import TokenEmbedder
 from gatewise.text import UNKNOWN_ID, TextEncoder, TextEncoderConfig, TokenIds
-from tests.artifacts import PER_STEP, config_of, crc32, embedded, pieces
+from tests.artifacts import PER_STEP, config_of, crc32, embedded, ends, pieces
 from training.embedding import Forms, TokenEmbedding
 from training.module import Network
 
-TABLES = [{}, {"ngram_buckets": 13}, {"pair_buckets": 11}, {"ngram_buckets": 13, "pair_buckets": 11}]
+TABLES = [
+    {},
+    {"ngram_buckets": 13},
+    {"affix_buckets": 17},
+    {"pair_buckets": 11},
+    {"ngram_buckets": 13, "affix_buckets": 17, "pair_buckets": 11},
+]
 # At 2 each bag has one row at most twice: rows that pieces share count for each of them.
-FEW_ROWS = {"ngram_buckets": 2, "pair_buckets": 2}
+FEW_ROWS = {"ngram_buckets": 2, "affix_buckets": 2, "pair_buckets": 2}
 TRAIN = ["the cat sat on the mat", "a dog ran , the dog did not", "far"]
 TEXTS = [*TRAIN, "the zyx sat", "", "unheard , unheard , the cat", "a " + "long" * 30 + " zyx", "😀 naïve 日本"]
 
@@ -45,7 +51,7 @@ def module_of(
     config: ModelConfig, encoder: TextEncoder, texts: list[TokenIds], word_dropout: float = 0.0
 ) -> tuple[TokenEmbedding, list[np.ndarray]]:
     """An embedding with tables of random numbers that are easily told apart, and the forms of the texts."""
-    forms = Forms(encoder.words(), config.ngram_buckets)
+    forms = Forms(encoder.words(), config.ngram_buckets, config.affix_buckets)
     numbered = [forms.number(text) for text in texts]
     torch.manual_seed(0)
     module = TokenEmbedding(config, forms, word_dropout)
@@ -83,14 +89,15 @@ def test_numbering_leaves_the_text_as_it_was() -> None:
 
 
 def test_without_characters_forms_are_the_ids() -> None:
-    forms = Forms(["[PAD]", "[UNK]", "a"], 0)
-    assert forms.number(ids(2, 1, 1, unknown=((1, "x"), (2, "y")))).tolist() == [2, 1, 1]
+    text = ids(2, 1, 1, unknown=((1, "x"), (2, "y")))
+    assert Forms(["[PAD]", "[UNK]", "a"]).number(text).tolist() == [2, 1, 1]
+    assert Forms(["[PAD]", "[UNK]", "a"], affix_buckets=9).number(text).tolist() == [2, 3, 4]
 
 
 def test_bags_are_the_rows_of_each_form_filled_up_with_what_no_table_has() -> None:
     forms = Forms(["[PAD]", "[UNK]", "cat", "unheard-of"], 1000)
     forms.number(ids(1, 1, unknown=((0, "é"), (1, ""))))
-    bags = forms.bags().tolist()
+    bags = forms.ngrams().tolist()
     longest = len(pieces("unheard-of"))
     assert [len(bag) for bag in bags] == [longest] * 6
     # Padding and the unknown token have no characters, not those of "[PAD]".
@@ -100,6 +107,13 @@ def test_bags_are_the_rows_of_each_form_filled_up_with_what_no_table_has() -> No
         assert bag == rows + [1000] * (longest - len(rows))
 
 
+def test_every_form_but_the_special_ones_has_nine_affix_rows() -> None:
+    forms = Forms(["[PAD]", "[UNK]", "cat"], affix_buckets=1000)
+    forms.number(ids(1, unknown=((0, "unheard-of"),)))
+    expected = [[crc32(piece.encode()) % 1000 for piece in ends(spelling)] for spelling in ("cat", "unheard-of")]
+    assert forms.affixes().tolist() == [[1000] * 9, [1000] * 9, *expected]
+
+
 @pytest.mark.parametrize("level", ["words", "characters", "subwords", "tokens"])
 def test_an_encoders_words_have_their_ids_as_forms(level: Any) -> None:
     encoder = encoder_of(level)
@@ -107,7 +121,7 @@ def test_an_encoders_words_have_their_ids_as_forms(level: Any) -> None:
     for text in encoded(encoder, TRAIN):
         assert text.unknown == ()
         np.testing.assert_array_equal(forms.number(text), text.ids)
-    assert forms.vocab_size == encoder.vocab_size == len(forms.bags())
+    assert forms.vocab_size == encoder.vocab_size == len(forms.ngrams())
 
 
 # One embedding, trained and served
@@ -134,24 +148,29 @@ def test_what_serves_gives_the_features_that_were_trained(level: Any, fields: di
         np.testing.assert_allclose(embedded(config, weights, text), served, rtol=0, atol=1e-5)
 
 
-def test_folding_adds_to_each_known_word_the_mean_of_its_characters() -> None:
+def test_folding_adds_to_each_known_word_the_mean_of_its_characters_and_the_sum_of_its_affixes() -> None:
     encoder = encoder_of()
-    config = config_of("text", vocab_size=encoder.vocab_size, ngram_buckets=13, pair_buckets=11)
+    config = config_of("text", vocab_size=encoder.vocab_size, **TABLES[-1])
     module, _ = module_of(config, encoder, [])
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     weights = module.fold()
     assert module.ngrams is not None
+    assert module.affixes is not None
     ngrams = module.ngrams.weight.detach().double().numpy()
+    affixes = module.affixes.weight.detach().double().numpy()
     for i, word in enumerate(encoder.words()):
         expected = before["words.weight"][i].double().numpy()
         if i > UNKNOWN_ID:
             expected = expected + ngrams[[crc32(piece.encode()) % 13 for piece in pieces(word)]].mean(axis=0)
-        np.testing.assert_allclose(weights["embedding.weight"][i], expected, rtol=0, atol=1e-6)
+            expected = expected + affixes[[crc32(piece.encode()) % 17 for piece in ends(word)]].sum(axis=0)
+        np.testing.assert_allclose(weights["embedding.weight"][i], expected, rtol=0, atol=1e-5)
     np.testing.assert_array_equal(weights["ngrams.weight"], ngrams[:13].astype(np.float32))
+    np.testing.assert_array_equal(weights["affixes.weight"], affixes[:17].astype(np.float32))
     np.testing.assert_array_equal(weights["pairs.weight"], before["pairs.weight"])
     assert {name: array.shape for name, array in weights.items()} == {
         "embedding.weight": (encoder.vocab_size, 3),
         "ngrams.weight": (13, 3),
+        "affixes.weight": (17, 3),
         "pairs.weight": (11, 3),
     }
     assert all(array.dtype == np.float32 for array in weights.values())
@@ -169,6 +188,7 @@ def test_only_tables_that_are_asked_for_are_folded(fields: dict[str, int]) -> No
     module, _ = module_of(config_of("text", vocab_size=encoder.vocab_size, **fields), encoder, [])
     expected = {"embedding.weight"}
     expected |= {"ngrams.weight"} if "ngram_buckets" in fields else set()
+    expected |= {"affixes.weight"} if "affix_buckets" in fields else set()
     expected |= {"pairs.weight"} if "pair_buckets" in fields else set()
     assert module.fold().keys() == expected
 
@@ -183,13 +203,14 @@ def test_a_vocabulary_without_a_word_is_no_obstacle() -> None:
 
 
 def test_tables_begin_small_and_all_their_rows_are_drawn() -> None:
-    config = config_of("text", vocab_size=500, embedding_dim=8, ngram_buckets=300, pair_buckets=400)
+    config = config_of("text", vocab_size=500, embedding_dim=8, ngram_buckets=300, affix_buckets=200, pair_buckets=400)
     words = ["[PAD]", "[UNK]", *(f"w{i}" for i in range(498))]
     torch.manual_seed(0)
-    module = TokenEmbedding(config, Forms(words, 300), 0.0)
+    module = TokenEmbedding(config, Forms(words, 300, 200), 0.0)
     assert module.ngrams is not None
+    assert module.affixes is not None
     assert module.pairs is not None
-    for table, rows in ((module.words, 500), (module.ngrams, 300), (module.pairs, 400)):
+    for table, rows in ((module.words, 500), (module.ngrams, 300), (module.affixes, 200), (module.pairs, 400)):
         weight = table.weight.detach()[:rows]
         assert 0.0499 < weight.abs().max().item() <= 0.05
         assert weight.abs().sum(dim=1).min().item() > 0
@@ -211,14 +232,19 @@ def gradients(module: TokenEmbedding) -> dict[str, np.ndarray]:
 
 def test_each_table_gets_the_gradient_of_the_rows_that_were_read() -> None:
     encoder = encoder_of()
-    config = config_of("text", vocab_size=encoder.vocab_size, ngram_buckets=13, pair_buckets=11)
+    config = config_of("text", vocab_size=encoder.vocab_size, **TABLES[-1])
     text = encoder.encode("the zyx the cat")
     module, [forms] = module_of(config, encoder, [text])
     module.train()
     # Of a sum the gradient of a row is how often it was read, in each of its E columns.
     module(torch.from_numpy(forms)[None]).sum().backward()
     found = gradients(module)
-    expected = {"words": np.zeros(encoder.vocab_size), "ngrams": np.zeros(14), "pairs": np.zeros(11)}
+    expected = {
+        "words": np.zeros(encoder.vocab_size),
+        "ngrams": np.zeros(14),
+        "affixes": np.zeros(18),
+        "pairs": np.zeros(11),
+    }
     previous = 0
     for current, spelling in zip(text.ids.tolist(), ["the", "zyx", "the", "cat"], strict=True):
         expected["words"][current] += 1
@@ -226,6 +252,8 @@ def test_each_table_gets_the_gradient_of_the_rows_that_were_read() -> None:
         parts = pieces(spelling)
         for piece in parts:
             expected["ngrams"][crc32(piece.encode()) % 13] += 1 / len(parts)
+        for piece in ends(spelling):
+            expected["affixes"][crc32(piece.encode()) % 17] += 1
         previous = current
     assert expected["words"][UNKNOWN_ID] == 1
     assert found.keys() == expected.keys()
@@ -264,7 +292,7 @@ def dropped(module: TokenEmbedding, forms: np.ndarray) -> np.ndarray:
 def test_words_are_dropped_in_training_alone_and_then_read_as_unknown_ones(fields: dict[str, int]) -> None:
     config = config_of("text", vocab_size=9, **fields)
     words = ["[PAD]", "[UNK]", *"abcdefg"]
-    forms = Forms(words, config.ngram_buckets)
+    forms = Forms(words, config.ngram_buckets, config.affix_buckets)
     torch.manual_seed(0)
     module = TokenEmbedding(config, forms, 0.25)
     for parameter in module.parameters():
@@ -283,6 +311,9 @@ def test_words_are_dropped_in_training_alone_and_then_read_as_unknown_ones(field
         if config.ngram_buckets:
             parts = [crc32(piece.encode()) % 13 for piece in pieces(words[token])]
             total = total + weights["ngrams.weight"][parts].mean(axis=0)
+        if config.affix_buckets:
+            parts = [crc32(piece.encode()) % 17 for piece in ends(words[token])]
+            total = total + weights["affixes.weight"][parts].sum(axis=0)
         if config.pair_buckets:
             total = total + weights["pairs.weight"][(1_000_003 * before + 8_191 * heard) % (2**31 - 1) % 11]
         return total
@@ -301,7 +332,7 @@ def test_words_are_dropped_in_training_alone_and_then_read_as_unknown_ones(field
 
 def test_without_word_dropout_training_reads_what_serving_reads() -> None:
     encoder = encoder_of()
-    config = config_of("text", vocab_size=encoder.vocab_size, ngram_buckets=13, pair_buckets=11)
+    config = config_of("text", vocab_size=encoder.vocab_size, **TABLES[-1])
     module, [forms] = module_of(config, encoder, [encoder.encode("the zyx sat on the unheard")])
     trained = dropped(module.train(), forms[None])
     np.testing.assert_array_equal(trained, dropped(module.eval(), forms[None]))

@@ -204,9 +204,18 @@ def test_a_table_has_no_more_numbers_than_an_artifact_should_hold(
     assert fit_wide(TRAIN, ENCODER, labels, Recipe("idf", 10.0), seed=0) is None
     [buckets] = sizes
     assert buckets & (buckets - 1) == 0
-    assert buckets <= 1 << 20
-    assert buckets * classes <= 1 << 23
-    assert buckets == 1 << 20 or 2 * buckets * classes > 1 << 23
+    assert buckets <= 1 << 22
+    assert buckets * classes <= 1 << 23 < 2 * buckets * classes
+
+
+def test_a_table_has_rows_enough_that_a_word_never_seen_seldom_reads_the_weight_of_another() -> None:
+    branch = fit_wide(TRAIN, ENCODER, LABELS, Recipe("idf", 10.0), seed=0)
+    assert branch is not None
+    used = np.flatnonzero(np.abs(branch.weight).sum(axis=1))
+    assert branch.buckets & (branch.buckets - 1) == 0
+    assert branch.buckets == max(1 << 15, 1 << int(np.log2(64 * len(used))))
+    # And no more of them: of few n-grams an artifact is small.
+    assert branch.buckets < 1 << 20
 
 
 def test_so_many_classes_that_n_grams_would_share_their_rows_have_no_branch() -> None:

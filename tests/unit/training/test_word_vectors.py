@@ -77,7 +77,7 @@ def test_words_keep_their_ids_and_survive_being_written(tmp_path: Path) -> None:
 
 def test_coverage_counts_tokens(tmp_path: Path) -> None:
     encoder, vectors = added(tmp_path, ngram_buckets=7)
-    forms = Forms(encoder.words(), 7, vectors.pretrained)
+    forms = Forms(encoder.words(), 7, pretrained=vectors.pretrained)
     train = encode(dataset(TRAIN), encoder, ("x",), forms)
     valid = encode(dataset(["the moon", "zyx", "sat"]), encoder, ("x",), forms)
     # the cat - | the - - | the cat - - oslo | - - -
@@ -131,7 +131,7 @@ def trained(folder: Path, mode: Any, **settings: Any) -> tuple[Candidate, Pretra
     model = config_of(
         "text", "gru", vocab_size=encoder.vocab_size, dense_sizes=(), num_classes=2, pooling=("mean",), **tables
     )
-    forms = Forms(encoder.words(), config.ngram_buckets, pretrained)
+    forms = Forms(encoder.words(), config.ngram_buckets, pretrained=pretrained)
     labels = rng.integers(0, 2, size=48).tolist()
     texts = [f"so {rng.choice(words[:2] if label else words[2:4])} very" for label in labels]
     data = EncodedDataset([forms.number(text) for text in encoder.encode_many(texts)], labels)
@@ -160,7 +160,7 @@ def test_a_gated_word_that_training_never_meets_keeps_most_of_its_vector() -> No
     rows = np.array([[0, 0], [0, 0], [0.5, -2.0]], dtype=np.float32)
     pretrained = PretrainedRows(rows, np.array([False, False, True]), "gated")
     network = Network(
-        config_of("text", vocab_size=3, embedding_dim=2), Forms(["[PAD]", "[UNK]", "a"], 0, pretrained), 0
+        config_of("text", vocab_size=3, embedding_dim=2), Forms(["[PAD]", "[UNK]", "a"], pretrained=pretrained), 0
     )
     assert network.embedding is not None
     share = 1 / (1 + np.exp(-2.2))
@@ -176,7 +176,7 @@ def test_what_is_served_is_what_was_trained(mode: Any, tables: dict[str, int]) -
     rows = rng.normal(size=(5, 3)).astype(np.float32)
     known = np.array([False, False, True, True, False])
     config = config_of("text", vocab_size=5, **tables)
-    forms = Forms(words, config.ngram_buckets, PretrainedRows(rows * known[:, None], known, mode))
+    forms = Forms(words, config.ngram_buckets, pretrained=PretrainedRows(rows * known[:, None], known, mode))
     torch.manual_seed(0)
     network = Network(config, forms, 0.0).eval()
     assert network.embedding is not None
@@ -205,7 +205,7 @@ def test_only_what_may_learn_has_a_gradient(mode: Any) -> None:
     known = np.array([False, False, True, False])
     pretrained = PretrainedRows(np.ones((4, 2), dtype=np.float32) * known[:, None], known, mode)
     network = Network(
-        config_of("text", vocab_size=4, embedding_dim=2), Forms(["[PAD]", "[UNK]", "a", "b"], 0, pretrained), 0
+        config_of("text", vocab_size=4, embedding_dim=2), Forms(["[PAD]", "[UNK]", "a", "b"], pretrained=pretrained), 0
     )
     network(torch.tensor([[2, 3, 1]]), torch.tensor([3])).sum().backward()
     assert network.embedding is not None
