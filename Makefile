@@ -8,7 +8,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test browser lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ demo: install ## Train, compare, serve and query a model; DATA=text (default) or
 
 test: install ## Run the tests; ARGS="-k store" chooses some
 	$(BIN)/python -m pytest $(ARGS)
+
+browser: ## Install Chromium, in which the tests open the report; without it, and without root, they are skipped
+	@command -v chromedriver >/dev/null || { test "$$(id -u)" = 0 && apt-get install -y --no-install-recommends \
+		chromium chromium-driver; } || echo "No Chromium: the tests that open the report in a browser are skipped."
 
 lint: install ## Check style, types and the Dockerfile
 	$(BIN)/ruff check .

@@ -5,8 +5,9 @@
     tokenizer.json       text models only
     golden.json          raw items with the logits that the model gave them when it was made
     model.onnx           the same network for ONNX Runtime
+    report.html          how it was chosen, how good it is and where it errs; with report.json and model_card.md
 
-Nothing in it is a pickle. K classes, T timesteps.
+The last three are of models that `gatewise train` made. Nothing in it is a pickle. K classes, T timesteps.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ MANIFEST, WEIGHTS, TOKENIZER, GOLDEN, ONNX = (
     "model.onnx",
 )
 _REQUIRED = (WEIGHTS, GOLDEN, ONNX)
+REPORT, REPORT_JSON, MODEL_CARD = "report.html", "report.json", "model_card.md"
 
 
 class FileRecord(BaseModel):
@@ -54,12 +56,46 @@ class FileRecord(BaseModel):
     size_bytes: int
 
 
+class Abstaining(BaseModel):
+    """Which predictions are marked as abstained.
+
+    Attributes:
+        target_precision: of the others, the share that shall be right.
+        threshold: a confidence below it is abstained; None where validation supports none, and all are abstained.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    target_precision: float = Field(gt=0, lt=1)
+    threshold: float | None = Field(ge=0, le=1)
+
+    def refuses(self, confidence: float) -> bool:
+        """Whether a prediction of this confidence is abstained."""
+        return self.threshold is None or confidence < self.threshold
+
+
+class LabelSets(BaseModel):
+    """Which labels a prediction's label set holds.
+
+    Attributes:
+        coverage: the share of the sets that shall hold the true label.
+        threshold: labels of at least this probability are in the set.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    coverage: float = Field(gt=0, lt=1)
+    threshold: float = Field(ge=0, le=1)
+
+
 class Manifest(BaseModel):
     """What the model is and how it was made.
 
     Attributes:
         labels: the K classes, in the order of the logits.
         temperature: logits are divided by it before the softmax; fitted on validation.
+        abstaining: None where no target precision was asked for.
+        label_sets: None in models that know none, such as imported ones.
         metrics: figures by split, such as {"test": {"accuracy": 0.97}}.
         training: the resolved training configuration, the candidates and the choice.
         data: what the model was trained on: source, rows of each split, fingerprint.
@@ -79,6 +115,8 @@ class Manifest(BaseModel):
     model: ModelConfig
     encoder: Annotated[TextEncoderConfig | TimeSeriesEncoderConfig, Field(discriminator="kind")]
     temperature: float = Field(default=1.0, gt=0)
+    abstaining: Abstaining | None = None
+    label_sets: LabelSets | None = None
     metrics: dict[str, dict[str, float]] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
     data: dict[str, Any] = Field(default_factory=dict)
@@ -169,10 +207,14 @@ def save(
     return _write(folder, manifest, contents)
 
 
-def restate(source: Path, folder: Path, **fields: Any) -> Manifest:
-    """Write an artifact again with other manifest fields, such as its metrics, in place of what stands at `folder`."""
+def restate(source: Path, folder: Path, *, files: Mapping[str, bytes] | None = None, **fields: Any) -> Manifest:
+    """Write an artifact again with other manifest fields, such as its metrics, in place of what stands at `folder`.
+
+    Args:
+        files: more of them, such as its report.
+    """
     manifest = verify(source)
-    contents = {name: _checked(source, manifest, name) for name in manifest.files}
+    contents = {name: _checked(source, manifest, name) for name in manifest.files} | dict(files or {})
     manifest = manifest.model_copy(update=fields)
     return _write(folder, Manifest.model_validate(manifest.model_dump()), contents, replace=True)
 
@@ -261,6 +303,10 @@ class Artifact:
             return TextEncoder.from_json(config, data.decode())
         except Exception as error:  # tokenizers raises bare Exception
             raise ArtifactCorrupt(f"{self.folder / TOKENIZER}: {error}") from None
+
+    def report(self, name: str = REPORT) -> bytes | None:
+        """The report, or its part of this name; None where the model was made without."""
+        return _checked(self.folder, self.manifest, name) if name in self.manifest.files else None
 
 
 def jsonable(item: Any) -> Any:

@@ -25,6 +25,7 @@ from rich.table import Table
 import gatewise
 from gatewise.errors import (
     ArtifactError,
+    ArtifactMissing,
     GatewiseError,
     InvalidConfig,
     InvalidData,
@@ -58,6 +59,7 @@ _EXIT_CODES: dict[type[GatewiseError], int] = {
 _SETTING_FLAGS = (
     *("preset", "seed", "seeds", "epochs", "batch_size", "precision", "wide"),
     *("search", "max_latency_ms", "max_size_mb", "needs_streaming"),
+    *("target_precision", "coverage", "folds", "examples"),
 )
 # What the packages of an extra are imported as, to name the extra where one of them is not there.
 _EXTRAS = {
@@ -161,6 +163,24 @@ def _read_options(flags: dict[str, Any]) -> ReadOptions:
 @click.option(
     "--wide", type=click.Choice(["auto", "on", "off"]), help="A linear branch over a text's n-grams beside the network."
 )
+@click.option(
+    "--target-precision",
+    type=float,
+    metavar="P",
+    help="Mark answers as abstained, so that a share P of the others is right.",
+)
+@click.option(
+    "--coverage",
+    type=float,
+    metavar="P",
+    help="Share of the label sets that shall hold the true label; 0.9 if not given.",
+)
+@click.option(
+    "--folds", type=int, metavar="K", help="Train the chosen cell K times more, to find labels that may be wrong."
+)
+@click.option(
+    "--no-examples", "examples", flag_value=False, default=None, help="Keep sequences of the data out of the report."
+)
 @click.option("--seeds", type=int, help="Trainings of each candidate, with one seed after the other.")
 @click.option("--sizes", metavar="64,128", help="Hidden sizes, each a candidate with each cell.")
 @click.option("--search", type=int, metavar="N", help="Trials of the settings that matter, first; half of --max-time.")
@@ -217,6 +237,7 @@ def train(data: str, **flags: Any) -> None:
     _print_comparison(read_manifest(result.artifact).training["comparison"])
     reference = f"{result.name}:{result.version}"
     click.echo(f"Saved {reference} in {result.artifact}")
+    click.echo(f"Report:  gatewise report {reference} --open")
     if flags["tensorboard"]:
         click.echo(f"Curves:  tensorboard --logdir {flags['run_dir']}/{result.name}")
     click.echo(f"Next:    gatewise serve {result.name}      or: gatewise models promote {reference}")
@@ -381,7 +402,10 @@ def _with_interval(figure: dict[str, float | None]) -> str:
 @_reading_options
 @click.option("--engine", type=click.Choice(["auto", "onnx", "torch"]), default="auto", help="What runs the network.")
 @click.option("--device", help="As torch names it; the CPU if not given.")
-def predict(model: str, data: str, output: str | None, engine: Any, device: str | None, **flags: Any) -> None:
+@click.option("--label-set", is_flag=True, help="Each prediction with the labels that hold the true one.")
+def predict(
+    model: str, data: str, output: str | None, engine: Any, device: str | None, label_set: bool, **flags: Any
+) -> None:
     """Predict every sequence of the file DATA, labelled or not; nothing is written to --output unless all can be.
 
     Each prediction's `row` is where its sequence stands: the line of a text file (a header is line 1), else the record.
@@ -389,10 +413,13 @@ def predict(model: str, data: str, output: str | None, engine: Any, device: str 
     from training.scoring import predict_pieces, write_predictions
 
     predictor = gatewise.load(model, engine=engine, device=device)
+    if label_set and predictor.manifest.label_sets is None:
+        raise InvalidConfig("--label-set: this model was made without label sets; train it again")
     pieces = _stream_as_trained(predictor, data, flags, labelled=False)
     started = time.perf_counter()
     with _row_progress("predicting") as progress:
-        rows = write_predictions(predict_pieces(predictor, pieces, progress), predictor, output)
+        answers = predict_pieces(predictor, pieces, progress, label_set=label_set)
+        rows = write_predictions(answers, predictor, output, label_set=label_set)
     if output:
         click.echo(f"{rows} rows in {time.perf_counter() - started:.1f} s by {_reference(predictor)} -> {output}")
         click.echo(f"Next:    gatewise evaluate {model} LABELLED_FILE")
@@ -436,6 +463,39 @@ def _row_progress(action: str) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(action, total=None)
         yield lambda rows: progress.update(task, completed=rows)
+
+
+@main.command()
+@click.argument("model")
+@click.option(
+    "--output", "-o", metavar="F", help="Write it to this file: .html, .json for programs, or .md for a model card."
+)
+@click.option("--open", "opens", is_flag=True, help="Show it in a browser.")
+def report(model: str, output: str | None, opens: bool) -> None:
+    """Show how MODEL was chosen, how sure it is and where it errs: where its report is, or a copy of it."""
+    import webbrowser
+
+    from gatewise.artifact import MODEL_CARD, REPORT, REPORT_JSON, Artifact
+    from gatewise.store import resolve
+
+    names = {".html": REPORT, ".json": REPORT_JSON, ".md": MODEL_CARD}
+    suffix = Path(output).suffix if output else ".html"
+    if suffix not in names:
+        raise InvalidConfig(f"--output: {output} does not end in one of {', '.join(names)}")
+    if output and not Path(output).parent.is_dir():
+        raise InvalidConfig(f"--output: there is no folder {Path(output).parent}")
+    folder, _ = resolve(model)
+    content = Artifact(folder).report(names[suffix])
+    if content is None:
+        raise ArtifactMissing(f"{model} was made without a report; `gatewise train` makes one")
+    path = Path(output) if output else folder / names[suffix]
+    if output:
+        path.write_bytes(content)
+    click.echo(f"Report:  {path}")
+    if opens and not webbrowser.open(path.resolve().as_uri()):
+        click.echo(
+            "no browser was found here; copy the file to where one is, or: gatewise serve, then GET /model/report"
+        )
 
 
 @main.command()

@@ -17,7 +17,7 @@ from gatewise.batch import Encoded, collate
 from gatewise.cells import run_layers
 from gatewise.crf import TagChain
 from gatewise.engines import Engine, EngineName, open_engine
-from gatewise.errors import GoldenMismatch, InvalidSequence, Loc
+from gatewise.errors import GoldenMismatch, InvalidConfig, InvalidSequence, Loc
 from gatewise.features import features_of
 from gatewise.reference import stem
 from gatewise.schema import Explanation, FloatArray, LayerGates, Prediction, StepPrediction
@@ -44,6 +44,7 @@ class Predictor:
         model = artifact.manifest.model
         self._chain = TagChain(artifact.weights(), model.num_classes) if model.crf else None
         self._labels = self.manifest.labels
+        self._abstaining = self.manifest.abstaining
 
     @classmethod
     def load(
@@ -131,13 +132,19 @@ class Predictor:
             return p.argmax(axis=-1), p
         return self._chain.best(logits), self.probabilities(self._chain.log_marginals(logits))
 
-    def answer(self, encoded: Encoded, logits: FloatArray, *, probabilities: bool | None = None) -> Answer:
+    def answer(
+        self, encoded: Encoded, logits: FloatArray, *, probabilities: bool | None = None, label_set: bool | None = None
+    ) -> Answer:
         """Word the network's logits of one item as a prediction.
 
         Args:
             probabilities: whether a per-step answer holds the probabilities of each step; no by default.
+            label_set: whether the answer holds its label set; no by default.
+        Raises:
+            InvalidConfig: label sets are asked of a model that knows none.
         """
         classes, p = self.decode(encoded, logits)
+        abstaining = self._abstaining
         if self.manifest.task == "sequence":
             shares = p.tolist()
             k = int(classes)
@@ -145,13 +152,27 @@ class Predictor:
                 label=self._labels[k],
                 confidence=shares[k],
                 probabilities=dict(zip(self._labels, shares, strict=True)),
+                abstained=abstaining.refuses(shares[k]) if abstaining else None,
+                label_set=self._label_set(k, p) if label_set else None,
             )
+        confidences = p[np.arange(len(p)), classes].tolist()
         return StepPrediction(
             labels=[self._labels[k] for k in classes],
-            confidences=p[np.arange(len(p)), classes].tolist(),
+            confidences=confidences,
             tokens=encoded.tokens,
             probabilities=[dict(zip(self._labels, row, strict=True)) for row in p.tolist()] if probabilities else None,
+            abstained=[abstaining.refuses(confidence) for confidence in confidences] if abstaining else None,
+            label_set=[self._label_set(k, row) for k, row in zip(classes, p, strict=True)] if label_set else None,
         )
+
+    def _label_set(self, answered: int, p: NDArray[np.float64]) -> list[str]:
+        """The labels of the set for probabilities (K,), likeliest first; the answer itself is always among them."""
+        sets = self.manifest.label_sets
+        if sets is None:
+            raise InvalidConfig("label_set: this model was made without label sets; train it again")
+        held = p >= sets.threshold
+        held[answered] = True
+        return [self._labels[k] for k in np.argsort(-p, kind="stable") if held[k]]
 
     def run_each(
         self, items: Iterable[object], *, batch_size: int = 64
@@ -171,23 +192,35 @@ class Predictor:
         return results
 
     def predict_each(
-        self, items: Iterable[object], *, batch_size: int = 64, probabilities: bool | None = None
+        self,
+        items: Iterable[object],
+        *,
+        batch_size: int = 64,
+        probabilities: bool | None = None,
+        label_set: bool | None = None,
     ) -> list[Answer | InvalidSequence]:
         """Answer every item: one prediction or one error for each, in their order."""
         return [
-            result if isinstance(result, InvalidSequence) else self.answer(*result, probabilities=probabilities)
+            result
+            if isinstance(result, InvalidSequence)
+            else self.answer(*result, probabilities=probabilities, label_set=label_set)
             for result in self.run_each(items, batch_size=batch_size)
         ]
 
-    def predict(self, items: Iterable[object], *, probabilities: bool | None = None) -> list[Answer]:
+    def predict(
+        self, items: Iterable[object], *, probabilities: bool | None = None, label_set: bool | None = None
+    ) -> list[Answer]:
         """Answer every item.
 
+        Args:
+            probabilities, label_set: as in `answer`.
         Raises:
             InvalidSequence: at least one is wrong; `details` has the place of each.
+            InvalidConfig: label sets are asked of a model that knows none.
         """
         if isinstance(items, str):
             raise InvalidSequence("expected a list of items, got one string; put it in a list")
-        answers = self.predict_each(items, probabilities=probabilities)
+        answers = self.predict_each(items, probabilities=probabilities, label_set=label_set)
         errors = [answer for answer in answers if isinstance(answer, InvalidSequence)]
         if errors:
             details = [detail for error in errors for detail in error.details]
@@ -216,6 +249,10 @@ class Predictor:
             for direction, run in runs.items()
         ]
         return Explanation(layers=layers, tokens=encoded.tokens)
+
+    def report(self) -> bytes | None:
+        """The report as HTML; None where the model was made without."""
+        return self._artifact.report()
 
     def replay(self) -> None:
         """Run the golden items through encoder, padding and engine, and compare their logits.

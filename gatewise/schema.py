@@ -24,17 +24,28 @@ _LISTS = frozenset({list, tuple})
 
 
 class Prediction(BaseModel):
-    """One answer for one sequence. `probabilities` sum to 1; `confidence` is that of `label`."""
+    """One answer for one sequence. `probabilities` sum to 1; `confidence` is that of `label`.
+
+    Attributes:
+        abstained: whether the confidence is too low for the target precision; None where no target was asked for.
+        label_set: the labels that together hold the true one at the model's coverage, likeliest first; on request.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     label: str
     confidence: float
     probabilities: dict[str, float]
+    abstained: bool | None = None
+    label_set: list[str] | None = None
 
 
 class StepPrediction(BaseModel):
-    """One answer for each timestep of a sequence. `tokens` says what a text's timesteps are."""
+    """One answer for each timestep of a sequence. `tokens` says what a text's timesteps are.
+
+    Attributes:
+        abstained, label_set: as in `Prediction`, for each step.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -42,6 +53,8 @@ class StepPrediction(BaseModel):
     confidences: list[float]
     tokens: list[str] | None = None
     probabilities: list[dict[str, float]] | None = None
+    abstained: list[bool] | None = None
+    label_set: list[list[str]] | None = None
 
 
 class LayerGates(BaseModel):

@@ -67,10 +67,12 @@ class GatewiseService:
         return runtime.is_alive
 
     @bentoml.api(route="/predict")
-    async def predict(self, sequences: list[Any], probabilities: bool | None = None) -> PredictResponse:
+    async def predict(
+        self, sequences: list[Any], probabilities: bool | None = None, label_set: bool | None = None
+    ) -> PredictResponse:
         """Classify sequences: strings, or lists of timesteps; `GET /model` says which."""
         # For callers in Python: over HTTP the gateway answers this route, and BentoML shows it in its schema.
-        body = orjson.dumps({"sequences": sequences, "probabilities": probabilities})
+        body = orjson.dumps({"sequences": sequences, "probabilities": probabilities, "label_set": label_set})
         deadline = asyncio.get_running_loop().time() + runtime.timeout_seconds
         answer = await runtime.predict(body, _never_leaves, deadline)
         return PredictResponse.model_validate_json(answer.body)

@@ -5,6 +5,7 @@ GatewiseError
 └── ServiceError
     ├── MalformedBody, InvalidRequest      the body is not JSON; is not the request that was promised
     ├── NoSuchRoute, MethodNotAllowed      the path; the method on it
+    ├── NoReport                           the live model was made without
     ├── UnsupportedMediaType, BodyTooLarge
     ├── BodyTimeout, TimedOut              the client was too slow to send; the model too slow to answer
     ├── QueueFull, NotReady
@@ -54,6 +55,12 @@ class NoSuchRoute(ServiceError):
     """Nothing is at this path."""
 
     code = "not_found"
+
+
+class NoReport(ServiceError):
+    """The live model was made without a report."""
+
+    code = "no_report"
 
 
 class MethodNotAllowed(ServiceError):
@@ -140,6 +147,7 @@ _RELAYED_CODES = {404: NoSuchRoute.code, 500: EngineFailure.code, 503: NotReady.
 STATUS: dict[type[Exception], int] = {
     MalformedBody: 400,
     NoSuchRoute: 404,
+    NoReport: 404,
     ModelNotFound: 404,
     MethodNotAllowed: 405,
     BodyTimeout: 408,

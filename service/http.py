@@ -15,7 +15,16 @@ import orjson
 
 from service import errors, metrics, openapi
 from service.body import Receive, announced_size
-from service.errors import ErrorAnswer, Headers, MethodNotAllowed, NoSuchRoute, NotReady, Relayed, answer_error
+from service.errors import (
+    ErrorAnswer,
+    Headers,
+    MethodNotAllowed,
+    NoReport,
+    NoSuchRoute,
+    NotReady,
+    Relayed,
+    answer_error,
+)
 from service.runtime import Runtime
 from service.tracing import Tracer
 
@@ -25,11 +34,15 @@ Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 JSON = b"application/json"
+HTML = b"text/html; charset=utf-8"
+# A report holds data of users: whatever stands in it, a browser loads nothing for it and runs nothing of it.
+_REPORT_POLICY = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'")
 PREDICT = "/predict"
 _READ = ("GET", "HEAD", "OPTIONS")
 _OWN = {
     PREDICT: ("POST", "OPTIONS"),
     "/model": _READ,
+    "/model/report": _READ,
     "/metrics": _READ,
     "/docs.json": _READ,
     "/": _READ,
@@ -112,7 +125,7 @@ class Gateway:
 
     async def _page(self, route: str) -> Response:
         if route == "/":
-            return Response(200, openapi.INDEX_HTML, b"text/html; charset=utf-8")
+            return Response(200, openapi.INDEX_HTML, HTML)
         if route == "/metrics":
             if self.runtime.metrics is None:
                 raise NotReady("the service is starting")
@@ -121,6 +134,11 @@ class Gateway:
         model = self.runtime.registry.live
         if route == "/model":
             return Response(200, model.card_json)
+        if route == "/model/report":
+            page = await asyncio.to_thread(model.predictor.report)
+            if page is None:
+                raise NoReport(f"{model.identity['name']} was made without a report; `gatewise train` makes one")
+            return Response(200, page, HTML, [_REPORT_POLICY])
         return Response(200, orjson.dumps(openapi.document(model.card)))
 
     async def _relay(self, scope: Scope, receive: Receive, send: Send) -> Response | int:

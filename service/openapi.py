@@ -25,6 +25,11 @@ _ERRORS = {
         "malformed_json",
         "the body is not JSON at line 1, column 2: unexpected end of data",
     ),
+    404: (
+        "the live model was made without a report",
+        "no_report",
+        "questions was made without a report; `gatewise train` makes one",
+    ),
     408: ("the body did not arrive in time", "body_timeout", "the body did not arrive in time; 17 bytes had come"),
     413: (
         "the body or the work in it is too large",
@@ -45,6 +50,7 @@ _ERRORS = {
 _TEXT = "How far is the moon ?"
 _FLOAT_MAX = 3.4028234663852886e38
 _PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1}
+_ABSTAINED = "whether the confidence is too low for the target precision; of models that have one"
 
 
 def document(card: Mapping[str, Any]) -> Schema:
@@ -65,6 +71,9 @@ def document(card: Mapping[str, Any]) -> Schema:
         "paths": {
             "/predict": {"post": _predict(card)},
             "/model": {"get": _get("model", "The live model's card.", _json(_ref("Model"), dict(card)), errors=(503,))},
+            "/model/report": {
+                "get": _get("report", "The live model's report, a page.", _text("text/html"), errors=(404, 503))
+            },
             "/livez": {"get": _get("livez", "200 while the process is alive.", _text("text/plain"), errors=(503,))},
             "/healthz": {"get": _get("healthz", "The same as /livez.", _text("text/plain"), errors=(503,))},
             "/readyz": {"get": _get("readyz", "200 once a model is live.", _text("text/plain"), errors=(503,))},
@@ -103,7 +112,7 @@ def _predict(card: Mapping[str, Any]) -> Schema:
                 "description": "one prediction for each sequence, in order",
                 "content": _json(_ref("PredictResponse")),
             },
-            **{str(status): _error(status) for status in _ERRORS},
+            **{str(status): _error(status) for status in _ERRORS if status != 404},
         },
     }
 
@@ -119,6 +128,11 @@ def _schemas(card: Mapping[str, Any]) -> Schema:
                     "nullable": True,
                     "description": "whether each label's probability is answered; "
                     + ("no by default" if card["task"] == "step" else "yes by default"),
+                },
+                "label_set": {
+                    "type": "boolean",
+                    "nullable": True,
+                    "description": "whether each prediction has its label set; no by default",
                 },
             },
             required=["sequences"],
@@ -176,7 +190,13 @@ def _item(card: Mapping[str, Any]) -> Schema:
 
 def _prediction(card: Mapping[str, Any]) -> Schema:
     return _object(
-        {"label": _label(card), "confidence": _PROBABILITY, "probabilities": _probabilities()},
+        {
+            "label": _label(card),
+            "confidence": _PROBABILITY,
+            "probabilities": _probabilities(),
+            "abstained": {"type": "boolean", "description": _ABSTAINED},
+            "label_set": _label_set(card),
+        },
         required=["label", "confidence"],
     )
 
@@ -186,6 +206,8 @@ def _step_prediction(card: Mapping[str, Any]) -> Schema:
         "labels": {"type": "array", "items": _label(card), "description": "one for each step"},
         "confidences": {"type": "array", "items": _PROBABILITY},
         "probabilities": {"type": "array", "items": _probabilities()},
+        "abstained": {"type": "array", "items": {"type": "boolean"}, "description": _ABSTAINED},
+        "label_set": {"type": "array", "items": _label_set(card)},
     }
     if card["kind"] == "text":
         properties["tokens"] = {"type": "array", "items": {"type": "string"}, "description": "what the steps are"}
@@ -194,6 +216,12 @@ def _step_prediction(card: Mapping[str, Any]) -> Schema:
 
 def _label(card: Mapping[str, Any]) -> Schema:
     return {"type": "string", "enum": card["labels"]}
+
+
+def _label_set(card: Mapping[str, Any]) -> Schema:
+    held = f"{card['label_sets']['coverage']:.0%}" if card["label_sets"] else "a stated share"
+    what = f"on request: labels of which one is the true one in {held} of the cases, likeliest first"
+    return {"type": "array", "minItems": 1, "items": _label(card), "description": what}
 
 
 def _probabilities() -> Schema:
@@ -219,6 +247,10 @@ def _model() -> Schema:
                     "max_timesteps": {**number, "description": "a longer sequence is refused"},
                 }
             ),
+            "abstaining": _nullable(
+                {"target_precision": _PROBABILITY, "threshold": {**_PROBABILITY, "nullable": True}}
+            ),
+            "label_sets": _nullable({"coverage": _PROBABILITY, "threshold": _PROBABILITY}),
             "metrics": {"type": "object"},
             "data": {"type": "object", "description": "what the model was trained on, with its fingerprint"},
             "created_at": text,
@@ -237,6 +269,10 @@ def _object(properties: Schema, required: list[str] | None = None) -> Schema:
         "required": list(properties) if required is None else required,
         "additionalProperties": False,
     }
+
+
+def _nullable(properties: Schema) -> Schema:
+    return {**_object(properties), "nullable": True}
 
 
 def _get(operation: str, what: str, content: Schema, *, errors: tuple[int, ...]) -> Schema:

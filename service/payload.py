@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from gatewise.batch import Encoded
 
 MAX_DETAILS = 20
-_FIELDS = frozenset({"sequences", "probabilities"})
+_FIELDS = frozenset({"sequences", "probabilities", "label_set"})
+_FLAGS = ("probabilities", "label_set")
 
 
 class ModelIdentity(BaseModel):
@@ -46,7 +47,8 @@ class PredictRequest:
     """A body that has the promised form; its items are still raw."""
 
     sequences: list[Any]
-    probabilities: bool | None
+    probabilities: bool | None = None
+    label_set: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def parse(
         return _parse_npy(body, max_sequences)
     series = read_series(body, channels) if channels else None
     if series is not None and len(series) <= max_sequences:
-        return PredictRequest(series, None)
+        return PredictRequest(series)
     try:
         raw = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -81,7 +83,7 @@ def parse(
     details = list(_wrong_fields(raw, max_sequences))
     if details:
         raise InvalidRequest(_summary(details), details=details[:MAX_DETAILS])
-    return PredictRequest(raw["sequences"], raw.get("probabilities"))
+    return PredictRequest(raw["sequences"], raw.get("probabilities"), raw.get("label_set"))
 
 
 def _parse_npy(body: bytes | bytearray, max_sequences: int) -> PredictRequest:
@@ -106,7 +108,14 @@ def _parse_npy(body: bytes | bytearray, max_sequences: int) -> PredictRequest:
         raise _malformed_at(start, f"an array of shape {shape} has {size} bytes, and {len(body) - start} came")
     if wrong:
         raise InvalidRequest(wrong, details=[{"loc": ["sequences"], "message": wrong}])
-    return PredictRequest(list(np.frombuffer(body, dtype, offset=start).reshape(shape)), None)
+    return PredictRequest(list(np.frombuffer(body, dtype, offset=start).reshape(shape)))
+
+
+def check(model: LiveModel, request: PredictRequest) -> None:
+    """Raise InvalidRequest where the request asks for what the model does not know."""
+    if request.label_set and model.card["label_sets"] is None:
+        message = "this model was made without label sets; leave it out"
+        raise InvalidRequest(f"label_set: {message}", details=[{"loc": ["label_set"], "message": message}])
 
 
 def encode(model: LiveModel, sequences: Sequence[Any]) -> list[Encoded]:
@@ -135,9 +144,7 @@ def encode(model: LiveModel, sequences: Sequence[Any]) -> list[Encoded]:
     return encoded
 
 
-def answer(
-    model: LiveModel, encoded: Sequence[Encoded], results: Sequence[Result], probabilities: bool | None
-) -> Answer:
+def answer(model: LiveModel, encoded: Sequence[Encoded], results: Sequence[Result], request: PredictRequest) -> Answer:
     """Word the logits of a request's items.
 
     Raises:
@@ -147,6 +154,7 @@ def answer(
     labels: Counter[str] = Counter()
     confidences: list[float] = []
     predictions = []
+    probabilities = request.probabilities
     for i, (one, logits) in enumerate(zip(encoded, results, strict=True)):
         if isinstance(logits, EngineFailure):
             raise EngineFailure(
@@ -155,7 +163,8 @@ def answer(
         if not np.isfinite(logits).all():
             message = "its values are so large that the model's answer is not finite"
             raise InvalidSequence(f"sequences[{i}]: {message}", details=[{"loc": ["sequences", i], "message": message}])
-        fields = vars(model.predictor.answer(one, logits, probabilities=probabilities))
+        worded = model.predictor.answer(one, logits, probabilities=probabilities, label_set=request.label_set)
+        fields = vars(worded)
         predictions.append(_shown(fields, probabilities))
         _count(fields, labels, confidences)
     return Answer(orjson.dumps({"predictions": predictions, "model": model.identity}), labels, confidences)
@@ -183,7 +192,7 @@ def _wrong_fields(raw: object, max_sequences: int) -> list[Detail]:
     if not isinstance(raw, dict):
         return [{"loc": [], "message": 'expected an object, {"sequences": [...]}'}]
     wrong: list[Detail] = [
-        {"loc": [name[:100]], "message": "no such field; known are sequences, probabilities"}
+        {"loc": [name[:100]], "message": f"no such field; known are sequences, {', '.join(_FLAGS)}"}
         for name in raw
         if name not in _FIELDS
     ]
@@ -197,8 +206,11 @@ def _wrong_fields(raw: object, max_sequences: int) -> list[Detail]:
     elif len(sequences) > max_sequences:
         message = f"has {len(sequences)} sequences, and this service takes {max_sequences} in a request; split it"
         wrong.append({"loc": ["sequences"], "message": message})
-    if not isinstance(raw.get("probabilities"), bool | None):
-        wrong.append({"loc": ["probabilities"], "message": "expected true, false or null"})
+    wrong += [
+        {"loc": [flag], "message": "expected true, false or null"}
+        for flag in _FLAGS
+        if not isinstance(raw.get(flag), bool | None)
+    ]
     return wrong
 
 

@@ -110,6 +110,8 @@ def describe(predictor: Predictor, max_timesteps: int) -> dict[str, Any]:
             "max_length": manifest.max_length,
             "max_timesteps": max_timesteps,
         },
+        "abstaining": manifest.abstaining and manifest.abstaining.model_dump(),
+        "label_sets": manifest.label_sets and manifest.label_sets.model_dump(),
         "metrics": manifest.metrics,
         "data": manifest.data,
         "created_at": manifest.created_at,

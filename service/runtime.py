@@ -16,7 +16,7 @@ from service.deadlines import Deadlines
 from service.draining import Drain
 from service.errors import ClientLeft, NotReady, TimedOut
 from service.metrics import Metrics
-from service.payload import Answer
+from service.payload import Answer, PredictRequest
 from service.registry import LiveModel, ModelRegistry
 from service.settings import ServiceSettings, load_settings
 from service.tracing import Tracer
@@ -48,7 +48,7 @@ class Asked:
 
     model: LiveModel
     encoded: list[Encoded]
-    probabilities: bool | None
+    request: PredictRequest
     size: int
     job: Job = field(init=False)
 
@@ -242,8 +242,11 @@ class Runtime:
         assert self.settings is not None
         model = self.registry.live
         request = payload.parse(body, self.settings.max_sequences, media_type, model.channels)
+        payload.check(model, request)
         encoded = payload.encode(model, request.sequences)
-        return Asked(model, encoded, request.probabilities, len(body))
+        # Not kept while the items wait: they are many times as large as what is encoded of them.
+        request.sequences.clear()
+        return Asked(model, encoded, request, len(body))
 
     def _submit(self, asked: Asked) -> None:
         inputs = [one.inputs for one in asked.encoded]
@@ -252,7 +255,7 @@ class Runtime:
 
     @staticmethod
     def _word(asked: Asked, results: list[Result]) -> Answer:
-        return payload.answer(asked.model, asked.encoded, results, asked.probabilities)
+        return payload.answer(asked.model, asked.encoded, results, asked.request)
 
     def _counted(self, answer: Answer) -> Answer:
         if self.metrics:

@@ -112,6 +112,16 @@ class TrainingConfig(BaseModel):
     )
     precision: Precision = "32-true"
 
+    # How sure it is, and the report
+    target_precision: float | None = Field(
+        None, gt=0, lt=1, description="share of the predictions not marked as abstained that shall be right"
+    )
+    coverage: float = Field(0.9, gt=0, lt=1, description="share of the label sets that shall hold the true label")
+    folds: int = Field(
+        0, ge=0, description="trainings of the chosen cell, each without a part of the rows, that look for wrong labels"
+    )
+    examples: bool = Field(True, description="the report shows sequences of the data")
+
     # Word vectors and unlabelled sequences, where the job is given any
     embedding_mode: EmbeddingMode = Field(
         "finetuned", description="of pretrained word vectors; gated mixes each with one of the task's own"
@@ -127,6 +137,13 @@ class TrainingConfig(BaseModel):
     @classmethod
     def _one_is_a_list_of_one(cls, value: object) -> object:
         return (value,) if isinstance(value, str | int) else value
+
+    @field_validator("folds")
+    @classmethod
+    def _one_fold_is_none(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("one fold leaves nothing to train on; give 2 or more, or 0 for none")
+        return folds
 
     @field_validator("cells", "sizes", "pooling")
     @classmethod

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.errors import InvalidData, InvalidSequence
 from gatewise.predictor import Predictor
+from training.answers import Answered, answer_all
 from training.dataset import Dataset
 from training.metrics import classification, is_bio, span_f1
 from training.tallies import Tally, tally_all
@@ -49,35 +49,14 @@ def score(
     Raises:
         InvalidData: an item is not what the model takes, named by file and row; or there is none.
     """
-    answers: list[list[str]] = []
-    probabilities: list[NDArray[np.float64]] = []
-    truth: list[list[str]] = []
-    done = 0
-    for piece in pieces:
-        assert piece.labels is not None
-        for i, result in enumerate(predictor.run_each(piece.items)):
-            if isinstance(result, InvalidSequence):
-                place = "" if len(result.loc) < 2 else f" at {list(result.loc[1:])}"
-                raise InvalidData(
-                    f"the model does not take it{place}: {result.message}", path=piece.source, row=piece.rows[i]
-                )
-            classes, p = predictor.decode(*result)
-            answers.append([predictor.manifest.labels[k] for k in np.atleast_1d(classes)])
-            probabilities.append(np.atleast_2d(p))
-            truth.append([piece.labels[i]] if isinstance(piece.labels[i], str) else list(piece.labels[i]))
-        done += len(piece)
-        progress(done)
-    if not truth:
-        raise InvalidData("there are no rows to score")
-    return _compare(truth, answers, probabilities, predictor.manifest.labels, predictor.manifest.task == "step")
+    return scores_of(answer_all(predictor, pieces, progress=progress))
 
 
-def refused(piece: Dataset, index: int, error: InvalidSequence) -> InvalidData:
-    """The error of an item that breaks the model's input contract, named by file and row."""
-    place = "" if len(error.loc) < 2 else f" at {list(error.loc[1:])}"
-    return InvalidData(
-        f"the model does not take it{place}: {error.message}", path=piece.source, row=int(piece.rows[index])
-    )
+def scores_of(answered: Answered) -> Scores:
+    """Compare answers with their labels."""
+    answers = [[answered.labels[k] for k in row] for row in answered.classes]
+    per_step = answered.task == "step"
+    return _compare(answered.truth, answers, answered.probabilities, answered.labels, per_step)
 
 
 def _compare(

@@ -10,7 +10,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from gatewise import artifact
@@ -21,17 +20,19 @@ from gatewise.text import TextEncoder
 from training.compare import Decision
 from training.comparison import Comparison, budgets_of, compare
 from training.contenders import Contender, Found
-from training.dataset import join
+from training.dataset import Dataset, join
 from training.dependency import measure_dependency
 from training.evaluation import score
 from training.fitting import Candidate
+from training.folds import answer_folds
 from training.learning import Learning
 from training.measuring import Measured, best_seed, measure_cost
 from training.packaging import Fitted, Packer
 from training.plan import JobResult, shown
 from training.pretraining import pretraining_of
+from training.report.findings import Part
+from training.report.writing import Completion
 from training.runs import Run
-from training.splits import Splits
 from training.wide import Wide, choose_wide, fit_wide
 
 
@@ -89,9 +90,7 @@ class Finishing:
         is_refitted = self._refits(chosen.candidate)
         if is_refitted:
             source = self._refit(packer, chosen, wide)
-        metrics = {"valid": comparison.chosen.score.metrics, **_test_metrics(prepared.splits, source)}
-        for split, figures_of_split in metrics.items():
-            say(f"{split}: " + "  ".join(f"{name} {value:.4f}" for name, value in figures_of_split.items()))
+        folds = self._cross_validate(packer, chosen, wide)
         figures = {one.name: one.figures() for one in comparison.measured}
         training = {
             **self._account(comparison.decision, chosen),
@@ -100,9 +99,10 @@ class Finishing:
             "linear_branch": _recorded(chosen.fitted),
             "refitted": is_refitted,
         }
-        final = artifact.restate(source, self.job.folder / "artifact", metrics=metrics, training=training)
+        completion = Completion(prepared, self.learning.options, self._folder(chosen.contender), source, folds, say)
+        final = completion.write(self.job.folder / "artifact", training)
         version = _register(final, self.job.folder / "artifact", prepared.name)
-        return JobResult(prepared.name, version.version, version.path, metrics, comparison.decision, figures)
+        return JobResult(prepared.name, version.version, version.path, final.metrics, comparison.decision, figures)
 
     def _folder(self, contender: Contender) -> Path:
         return self.job.folder / contender.folder / "artifact"
@@ -181,13 +181,40 @@ class Finishing:
 
     def _refit(self, packer: Packer, chosen: Entrant, wide: Wide | None) -> Path:
         """Train the chosen one on all rows, with what validation fitted before it was learnt from; its artifact."""
+        splits, again = self.learning.prepared.splits, self.learning.refit(chosen.contender)
+        return self._pack_again(packer, chosen, again, wide, join([splits.train, splits.valid]), "refit")
+
+    def _cross_validate(self, packer: Packer, chosen: Entrant, wide: Wide | None) -> list[Part]:
+        """Train the chosen one without a part of the rows and answer it, for each part; none unless asked for."""
+        prepared, say = self.learning.prepared, self.learning.say
+        splits, folds = prepared.splits, prepared.config.folds
+        if not folds:
+            return []
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            say("No cross-validation: several devices share this job")
+            return []
+        seconds = chosen.candidate.seconds
+        if self.deadline is not None and time.monotonic() + folds * seconds > self.deadline:
+            say(f"No cross-validation: {folds} trainings of {seconds:.0f} s do not fit in the time that is left")
+            return []
+
+        def train(rows: Dataset, number: int) -> Predictor:
+            name = f"fold-{number}"
+            again = self.learning.fit_fold(chosen.contender, rows, name)
+            return Predictor.load(self._pack_again(packer, chosen, again, wide, rows, name))
+
+        rows = join([splits.train, splits.valid]) if splits.divided else splits.train
+        return [*answer_folds(rows, folds, prepared.config.seed, train, say)]
+
+    def _pack_again(
+        self, packer: Packer, chosen: Entrant, again: Candidate, wide: Wide | None, rows: Dataset, name: str
+    ) -> Path:
+        """The artifact of a later training on `rows`, its linear branch fitted on them too."""
         prepared = self.learning.prepared
-        again = self.learning.refit(chosen.contender)
         if wide and chosen.fitted.share:
             assert isinstance(prepared.encoder, TextEncoder)
-            rows = join([prepared.splits.train, prepared.splits.valid])
             wide = fit_wide(rows, prepared.encoder, prepared.labels, wide.recipe, seed=prepared.config.seed)
-        folder = self.learning.refit_folder(chosen.contender) / "artifact"
+        folder = self.learning.folder_again(chosen.contender, name) / "artifact"
         packer.pack(folder, again.model, again.weights, wide, chosen.fitted)
         return folder
 
@@ -235,19 +262,6 @@ class Finishing:
 
 def _recorded(fitted: Fitted) -> dict[str, float] | None:
     return asdict(fitted.blend) if fitted.blend else None
-
-
-def _test_metrics(splits: Splits, folder: Path) -> dict[str, dict[str, float]]:
-    """The test scores of the reloaded artifact; once more without the rows that also stand in train."""
-    if splits.test is None:
-        return {}
-    predictor = Predictor.load(folder)
-    metrics = {"test": score(predictor, [splits.test]).metrics}
-    assert splits.test_in_train is not None
-    fresh = np.flatnonzero(~splits.test_in_train)
-    if 0 < len(fresh) < len(splits.test):
-        metrics["test_without_duplicates"] = score(predictor, [splits.test.take(fresh)]).metrics
-    return metrics
 
 
 def _register(manifest: artifact.Manifest, folder: Path, name: str) -> ModelVersion:

@@ -15,9 +15,11 @@ from gatewise.architecture import ModelConfig
 from gatewise.text import TextEncoder
 from training.callbacks import Say
 from training.contenders import Contender
+from training.data import EncodedDataset
+from training.dataset import Dataset
 from training.fitting import Candidate, fit
 from training.plan import JobOptions, Prepared
-from training.preparing import cut, encode_items, make_augmentation, model_config
+from training.preparing import cut, encode, encode_items, make_augmentation, model_config
 from training.pretraining import Pretrained, pretrain
 from training.unlabelled import pretraining_rows
 
@@ -60,6 +62,23 @@ class Learning:
         left = max(max_seconds - (time.monotonic() - begun), 1.0) if max_seconds else None
         return self._fit(contender, self.folder / contender.folder, start, max_seconds=left)
 
+    def refit(self, contender: Contender) -> Candidate:
+        """Train one contender once more, from the same start, on the validation rows too."""
+        valid = cut(self.prepared.valid, self.prepared.config.window)
+        return self._fit_again(contender, "refit", self.prepared.train.joined(valid))
+
+    def fit_fold(self, contender: Contender, rows: Dataset, name: str) -> Candidate:
+        """Train one contender once more, from the same start, on these rows alone, in a folder of this name."""
+        prepared = self.prepared
+        encoded = encode(rows, prepared.encoder, prepared.labels, prepared.forms)
+        return self._fit_again(contender, name, cut(encoded, prepared.config.window))
+
+    def _fit_again(self, contender: Contender, name: str, rows: EncodedDataset) -> Candidate:
+        """Train on these rows, with none to measure on."""
+        return self._fit(
+            contender, self.folder_again(contender, name), self._pretrain(contender, None, again=True), rows=rows
+        )
+
     def try_out(
         self, contender: Contender, folder: Path, watch: Sequence[pl.Callback], max_seconds: float | None
     ) -> Candidate:
@@ -69,14 +88,9 @@ class Learning:
         quiet = replace(self, options=options, say=_silent, console=None)
         return quiet._fit(contender, folder, None, max_seconds=max_seconds, watch=watch)
 
-    def refit(self, contender: Contender) -> Candidate:
-        """Train one contender once more, from the same start, on the validation rows too."""
-        start = self._pretrain(contender, None, again=True)
-        return self._fit(contender, self.refit_folder(contender), start, on_all_rows=True)
-
-    def refit_folder(self, contender: Contender) -> Path:
+    def folder_again(self, contender: Contender, name: str) -> Path:
         """Where a contender is trained once more: its own, for another budget may choose another one."""
-        return self.folder / contender.folder / "refit"
+        return self.folder / contender.folder / name
 
     def pretraining_folder(self, contender: Contender) -> Path:
         """Where what a contender was taught without labels is kept."""
@@ -89,19 +103,17 @@ class Learning:
         start: Pretrained | None,
         *,
         max_seconds: float | None = None,
-        on_all_rows: bool = False,
+        rows: EncodedDataset | None = None,
         watch: Sequence[pl.Callback] = (),
     ) -> Candidate:
         options, prepared = self.options, self.prepared
-        config, train, valid = contender.config, prepared.train, prepared.valid
-        if on_all_rows:
-            train = train.joined(cut(valid, config.window))
+        config = contender.config
         weights: Mapping[str, Tensor] | None = start.weights if start else None
         return fit(
             self._model(contender),
             config,
-            train,
-            None if on_all_rows else valid,
+            prepared.train if rows is None else rows,
+            prepared.valid if rows is None else None,
             prepared.labels,
             prepared.forms,
             folder,

@@ -20,12 +20,12 @@ from gatewise.artifact import jsonable
 from gatewise.errors import InvalidConfig, InvalidData, InvalidSequence
 from gatewise.text import TextEncoder, TextEncoderConfig
 from gatewise.timeseries import TimeSeriesEncoder
+from training.answers import refused
 from training.augmentation import SeriesAugmentation
 from training.config import DECIDING, TrainingConfig
 from training.data import IGNORED, EncodedDataset
 from training.dataset import Dataset
 from training.embedding import Forms
-from training.evaluation import refused
 from training.splits import Splits
 from training.word_tables import PretrainedRows
 

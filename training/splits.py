@@ -235,7 +235,7 @@ def _with_notes(
 ) -> Splits:
     parts = {"valid": valid, "test": test} if test is not None else {"valid": valid}
     keys = {name: [item_key(item) for item in part.items] for name, part in {"train": train, **parts}.items()}
-    conflicts = _conflicts(train, keys["train"])
+    conflicts = conflicting(train, keys["train"])
     if conflicts:
         notes.append(f"{conflicts} contents stand in train more than once with labels that disagree.")
     known = frozenset[str]().union(*train.label_sets())
@@ -257,7 +257,12 @@ def _mask(keys: Sequence[str | bytes], seen: set[str | bytes]) -> Mask:
     return np.fromiter((key in seen for key in keys), dtype=np.bool_, count=len(keys))
 
 
-def _conflicts(dataset: Dataset, keys: Sequence[str | bytes]) -> int:
+def conflicting(dataset: Dataset, keys: Sequence[str | bytes]) -> int:
+    """How many contents stand in a data set more than once with labels that disagree.
+
+    Args:
+        keys: of each item, by `item_key`.
+    """
     assert dataset.labels is not None
     first: dict[str | bytes, Any] = {}
     pairs = zip(keys, dataset.labels, strict=True)

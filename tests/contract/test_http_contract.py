@@ -22,6 +22,7 @@ import bentoml
 import httpx
 import pytest
 
+from gatewise.artifact import Abstaining, LabelSets
 from tests.unit.service.fakes import FakePredictor
 from tests.unit.service.serving import serving
 
@@ -233,11 +234,23 @@ def test_the_document_describes_what_is_sent_and_answered(
     model: tuple[str, str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def check() -> None:
-        async with serving(monkeypatch, FakePredictor(*model)) as client:
+        predictor = FakePredictor(*model)
+        predictor.page = b"<!DOCTYPE html><title>report</title>"
+        predictor.manifest.abstaining = Abstaining(target_precision=0.95, threshold=0.9)
+        predictor.manifest.label_sets = LabelSets(coverage=0.8, threshold=0.1)
+        predictor.threshold = 0.1
+        async with serving(monkeypatch, predictor) as client:
             document = (await client.get("/docs.json")).json()
             predict = document["paths"]["/predict"]["post"]
             request = predict["requestBody"]["content"]["application/json"]
-            for extra in ({}, {"probabilities": True}, {"probabilities": False}, {"probabilities": None}):
+            for extra in (
+                {},
+                {"probabilities": True},
+                {"probabilities": False},
+                {"probabilities": None},
+                {"label_set": True},
+                {"label_set": None},
+            ):
                 body = request["example"] | extra
                 assert_fits(body, request["schema"], document)
                 response = await client.post("/predict", json=body)
@@ -324,6 +337,6 @@ def assert_fits(value: Any, schema: dict[str, Any], document: dict[str, Any]) ->
 def test_bentomls_schema_names_the_route_and_its_fields(url: str) -> None:
     (route,) = httpx.get(f"{url}/schema.json").json()["routes"]
     assert (route["name"], route["route"]) == ("predict", "/predict")
-    assert set(route["input"]["properties"]) == {"sequences", "probabilities"}
+    assert set(route["input"]["properties"]) == {"sequences", "probabilities", "label_set"}
     assert route["input"]["required"] == ["sequences"]
     assert json.dumps(route["output"]["properties"])

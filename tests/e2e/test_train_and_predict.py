@@ -24,6 +24,7 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import gatewise
+from gatewise.artifact import Abstaining, Artifact, LabelSets, restate
 from gatewise.cli import main
 from gatewise.store import Store
 
@@ -182,7 +183,8 @@ def test_training_says_what_it_does_and_what_to_do_next(model: Trained) -> None:
     assert any(line.startswith("Rule: the one with the best") for line in lines)
     assert any(line.startswith("Chosen: ") for line in lines)
     version = Store(model.home).get(model.name)
-    assert lines[-2] == f"Saved {version.reference} in {version.path}"
+    assert lines[-3] == f"Saved {version.reference} in {version.path}"
+    assert lines[-2] == f"Report:  gatewise report {version.reference} --open"
     assert lines[-1] == f"Next:    gatewise serve {model.name}      or: gatewise models promote {version.reference}"
     # What the report says of the test split is what the artifact holds.
     told = next(line for line in lines if line.startswith("test: "))
@@ -244,6 +246,9 @@ def test_predictions_in_a_file_are_the_predictors(model: Trained, tmp_path: Path
             assert float(row["confidence"]) == pytest.approx(answer.confidence, abs=1e-6)
 
 
+AS_JSON = ("labels", "confidences", "abstained", "label_set")
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".parquet":
         rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
@@ -252,9 +257,123 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in path.read_text().splitlines()]
     with path.open(newline="") as file:
         return [
-            {key: json.loads(value) if key in ("labels", "confidences") else value for key, value in row.items()}
+            {key: json.loads(value) if key in AS_JSON else value for key, value in row.items()}
             for row in csv.DictReader(file)
         ]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
+@pytest.mark.parametrize("name", ["series", "tags"])
+def test_files_hold_label_sets_where_asked_and_abstaining_where_there_is_any(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path, suffix: str
+) -> None:
+    model: Trained = request.getfixturevalue(name)
+    artifact, path = Store(model.home).get(model.name).path, tmp_path / f"answers{suffix}"
+    plain = gatewise.load(model.name).predict(model.items)
+    confidences = [c for answer in plain for c in (answer.confidences if is_per_step(model) else [answer.confidence])]
+    abstaining = Abstaining(target_precision=0.9, threshold=float(np.mean(confidences)))
+    restate(artifact, tmp_path / "model", abstaining=abstaining, label_sets=LabelSets(coverage=0.9, threshold=0.02))
+    done("predict", tmp_path / "model", model.test, "--label-set", "--output", path)
+    answers = gatewise.load(str(tmp_path / "model")).predict(model.items, label_set=True)
+    rows = read_rows(path)
+    assert [row["abstained"] for row in rows] == [answer.abstained for answer in answers]
+    assert [row["label_set"] for row in rows] == [answer.label_set for answer in answers]
+    flat = [step for row in rows for step in (row["abstained"] if is_per_step(model) else [row["abstained"]])]
+    assert set(flat) == {True, False}
+    done("predict", model.name, model.test, "--output", path)
+    assert not {"abstained", "label_set"} & set(read_rows(path)[0])
+
+
+# --- the report
+
+
+def report_of(name: str) -> dict[str, Any]:
+    content = Artifact(Store().get(name).path).report("report.json")
+    assert content is not None
+    fields: dict[str, Any] = json.loads(content)
+    return fields
+
+
+def test_the_report_holds_the_figures_of_the_model_that_answers(model: Trained) -> None:
+    version = Store(model.home).get(model.name)
+    report, manifest = report_of(model.name), version.manifest
+    assert report["metrics"] == version.metrics
+    assert report["errors"]["split"] == "test"
+    rows = report["data"]["splits"]["test"]["rows"]
+    assert rows == manifest["data"]["rows"]["test"]
+    right = report["errors"]["correct"]
+    assert right["value"] == pytest.approx(version.metrics["test"]["accuracy"])
+    assert sum(map(sum, report["errors"]["confusion"]["counts"])) == right["rows"]
+    assert sum(c["support"] for c in report["errors"]["classes"]) == right["rows"]
+    assert sum(group["sequences"] for group in report["errors"]["lengths"]) == rows
+    assert manifest["label_sets"] == {
+        name: report["certainty"]["label_sets"][name] for name in ("coverage", "threshold")
+    }
+    assert manifest["label_sets"]["coverage"] == 0.9
+    assert manifest["abstaining"] is None
+    assert report["certainty"]["temperature"] == manifest["temperature"]
+    assert report["comparison"]["chosen"] in {c["name"] for c in report["comparison"]["candidates"]}
+    assert report["data"]["fingerprint"] == manifest["data"]["fingerprint"]
+
+
+def test_the_reports_pages_are_in_the_artifact_and_name_no_folder(model: Trained) -> None:
+    artifact = Artifact(Store(model.home).get(model.name).path)
+    for name in ("report.html", "report.json", "model_card.md"):
+        content = artifact.report(name)
+        assert content is not None
+        assert str(model.train.parent).encode() not in content
+        assert name in artifact.manifest.files
+
+
+def test_training_says_how_sure_the_model_is(model: Trained) -> None:
+    certainty = report_of(model.name)["certainty"]
+    for split in ("valid", "test"):
+        found = certainty["calibration"][split]
+        assert f"Calibration on {split}: expected error {found['before']:.4f}, with temperature" in model.said
+    assert certainty["label_sets"]["sentence"] in model.said
+
+
+def test_labels_that_were_made_wrong_are_suspects_of_cross_validation(home: Path, tmp_path: Path) -> None:
+    _, labels = write_text(tmp_path / "train.csv", seed=0, rows=300)
+    lines = (tmp_path / "train.csv").read_text().splitlines()
+    wrong = [40, 90, 140, 190, 240, 290]
+    for line in wrong:
+        text, _, label = lines[line - 1].partition(",")
+        lines[line - 1] = f"{text},{'road' if label == 'fruit' else 'fruit'}"
+    (tmp_path / "train.csv").write_text("\n".join(lines))
+    flags = [
+        "--epochs",
+        8,
+        "--folds",
+        3,
+        "--no-examples",
+        "--target-precision",
+        0.8,
+        "--cells",
+        "gru",
+        "--name",
+        "noisy",
+    ]
+    small = ("--set", "embedding_dim=8", "--set", "min_count=1", "--test", tmp_path / "test.csv")
+    write_text(tmp_path / "test.csv", seed=1, rows=60)
+    said = done("train", tmp_path / "train.csv", "--run-dir", tmp_path / "runs", *flags, *small, *TINY)
+    assert [line.partition(":")[0] for line in said.splitlines() if line.startswith("Fold")] == [
+        "Fold 1 of 3",
+        "Fold 2 of 3",
+        "Fold 3 of 3",
+    ]
+    report = report_of("noisy")
+    suspects = report["errors"]["suspects"]
+    assert (suspects["source"], suspects["folds"], suspects["rows"]) == ("folds", 3, len(labels))
+    assert set(wrong) <= {found["row"] for found in suspects["shown"]}
+    assert len(suspects["shown"]) < 3 * len(wrong)
+    assert {found["item"] for found in suspects["shown"]} == {None}
+    assert "--set examples=false" in report["command"]
+    # The target was asked for, so each answer says whether it is given.
+    abstaining = Store().get("noisy").manifest["abstaining"]
+    [answer] = gatewise.load("noisy").predict(["apple pear the"])
+    assert answer.abstained == (abstaining["threshold"] is None or answer.confidence < abstaining["threshold"])
+    assert report["certainty"]["abstaining"]["sentence"] in said
 
 
 def sequences_by_place(path: Path) -> list[int]:
@@ -625,7 +744,7 @@ def test_two_processes_train_and_register_one_model(series: Trained, tmp_path: P
     assert result.stderr == ""
     store = Store(tmp_path / "home")
     [version] = store.list("shared")
-    assert result.stdout.splitlines()[-2] == f"Saved {version.reference} in {version.path}"
+    assert result.stdout.splitlines()[-3] == f"Saved {version.reference} in {version.path}"
     # One process speaks, and both cells are trained by both.
     assert [line.split("  ")[1] for line in result.stdout.splitlines() if " epoch " in line] == [
         f"{cell} epoch {epoch}/3" for cell in ("lstm", "gru") for epoch in (1, 2, 3)

@@ -19,11 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gatewise
-from gatewise.artifact import Artifact
+from gatewise.artifact import Abstaining, Artifact, LabelSets, restate
 from gatewise.batch import Batch, Encoded
 from gatewise.cells import from_weights
 from gatewise.engines import EngineName
-from gatewise.errors import ArtifactCorrupt, GoldenMismatch, InvalidSequence
+from gatewise.errors import ArtifactCorrupt, GoldenMismatch, InvalidConfig, InvalidSequence
 from gatewise.model import SequenceClassifier
 from gatewise.predictor import Predictor
 from gatewise.schema import Prediction, StepPrediction
@@ -206,6 +206,70 @@ def test_probabilities_are_the_softmax_of_logits_over_temperature(series_artifac
     )
     huge = predictor.answer(Encoded(np.zeros((1, 4))), np.float32([3e38, -3e38, 0]))
     assert huge.probabilities == {"down": 1.0, "flat": 0.0, "up": 0.0}
+
+
+def restated(made: Made, folder: Path, threshold: float | None, held: float) -> Predictor:
+    """The same model, abstaining below `threshold`, whose sets hold labels of `held` and more."""
+    abstaining = Abstaining(target_precision=0.9, threshold=threshold)
+    restate(made.folder, folder, abstaining=abstaining, label_sets=LabelSets(coverage=0.8, threshold=held))
+    return Predictor.load(folder)
+
+
+# Temperature 1.7: probabilities e / (e + 1 + e^-2) = 0.705, 0.259 and 0.035, as above.
+LOGITS = np.float32([1.7, 0.0, -3.4])
+
+
+@pytest.mark.parametrize(
+    ("threshold", "abstained"), [(0.70, False), (0.71, True), (0.0, False), (1.0, True), (None, True)]
+)
+def test_a_confidence_below_the_threshold_is_abstained(
+    threshold: float | None, abstained: bool, series_artifact: Made, tmp_path: Path
+) -> None:
+    predictor = restated(series_artifact, tmp_path / "model", threshold, 0.5)
+    answer = predictor.answer(Encoded(np.zeros((1, 4))), LOGITS)
+    assert isinstance(answer, Prediction)
+    assert (answer.label, answer.abstained, answer.label_set) == ("down", abstained, None)
+
+
+@pytest.mark.parametrize(
+    ("held", "label_set"),
+    [(0.8, ["down"]), (0.7, ["down"]), (0.25, ["down", "flat"]), (0.0, ["down", "flat", "up"])],
+)
+def test_a_label_set_holds_the_answer_and_every_label_that_reaches_the_threshold(
+    held: float, label_set: list[str], series_artifact: Made, tmp_path: Path
+) -> None:
+    predictor = restated(series_artifact, tmp_path / "model", 0.5, held)
+    answer = predictor.answer(Encoded(np.zeros((1, 4))), LOGITS, label_set=True)
+    assert answer.label_set == label_set
+
+
+def test_each_step_abstains_and_has_a_set_for_itself(step_artifact: Made, tmp_path: Path) -> None:
+    item = step_artifact.items[0]
+    shares = step_artifact.probabilities(item)
+    middle = float(np.median(shares.max(axis=1))) + 1e-3
+    [answer] = restated(step_artifact, tmp_path / "model", middle, 0.3).predict([item], label_set=True)
+    assert answer.abstained == (shares.max(axis=1) < middle).tolist()
+    assert [set(held) for held in answer.label_set] == [
+        {LABELS[k] for k in range(3) if row[k] >= 0.3 or k == row.argmax()} for row in shares
+    ]
+
+
+def test_a_model_without_label_sets_says_so(series_artifact: Made) -> None:
+    predictor = Predictor.load(series_artifact.folder)
+    [answer] = predictor.predict(series_artifact.items[:1])
+    assert (answer.abstained, answer.label_set) == (None, None)
+    with pytest.raises(InvalidConfig, match="made without label sets"):
+        predictor.predict(series_artifact.items[:1], label_set=True)
+
+
+def test_the_report_is_what_was_put_beside_the_model(series_artifact: Made, tmp_path: Path) -> None:
+    assert Predictor.load(series_artifact.folder).report() is None
+    restate(series_artifact.folder, tmp_path / "model", files={"report.html": b"<p>here</p>"})
+    predictor = Predictor.load(tmp_path / "model")
+    assert predictor.report() == b"<p>here</p>"
+    (tmp_path / "model" / "report.html").write_bytes(b"<p>else</p>")
+    with pytest.raises(ArtifactCorrupt, match=r"report.html: changed"):
+        predictor.report()
 
 
 def test_a_step_answer_shows_probabilities_only_when_asked(step_artifact: Made) -> None:

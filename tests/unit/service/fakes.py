@@ -38,12 +38,16 @@ class FakePredictor:
             channels=names,
             allow_missing=False,
             max_length=None,
+            abstaining=None,
+            label_sets=None,
             metrics={"test": {"accuracy": 1.0}},
             data={"fingerprint": "f1"},
             created_at="2026-01-02T03:04:05Z",
             digest="d1",
             gatewise_version="0.1.0",
         )
+        self.threshold = 1.0
+        self.page: bytes | None = None
         self.batches: list[list[int]] = []
         self.free = threading.Event()
         self.free.set()
@@ -75,17 +79,39 @@ class FakePredictor:
             return np.stack([np.zeros_like(sums), sums], axis=1)
         return np.array([0, inputs.sum(dtype=np.float32)], dtype=np.float32)
 
-    def answer(self, encoded: Encoded, logits: np.ndarray[Any, Any], *, probabilities: bool | None = None) -> Any:
+    def answer(
+        self,
+        encoded: Encoded,
+        logits: np.ndarray[Any, Any],
+        *,
+        probabilities: bool | None = None,
+        label_set: bool | None = None,
+    ) -> Any:
+        abstaining = self.manifest.abstaining
         if self.manifest.task == "sequence":
             label, p = _word(logits)
-            return Prediction(label=label, confidence=p[label], probabilities=p)
+            return Prediction(
+                label=label,
+                confidence=p[label],
+                probabilities=p,
+                abstained=abstaining and abstaining.refuses(p[label]),
+                label_set=self._label_set(p) if label_set else None,
+            )
         words = [_word(row) for row in logits]
         return StepPrediction(
             labels=[label for label, _ in words],
             confidences=[p[label] for label, p in words],
             tokens=encoded.tokens,
             probabilities=[p for _, p in words] if probabilities else None,
+            abstained=abstaining and [abstaining.refuses(p[label]) for label, p in words],
+            label_set=[self._label_set(p) for _, p in words] if label_set else None,
         )
+
+    def _label_set(self, p: dict[str, float]) -> list[str]:
+        return [label for label in sorted(p, key=lambda label: -p[label]) if p[label] >= self.threshold]
+
+    def report(self) -> bytes | None:
+        return self.page
 
 
 def _word(logits: np.ndarray[Any, Any]) -> tuple[str, dict[str, float]]:

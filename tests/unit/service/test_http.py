@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
+from gatewise.artifact import Abstaining, LabelSets
 from service import app, registry
 from service.registry import LiveModel
 from tests.unit.service.fakes import OVERFLOW, POISON, FakePredictor
@@ -56,6 +57,63 @@ def test_probabilities_are_left_out_when_the_request_says_so(monkeypatch: pytest
             body = {"sequences": [[[1, 2]]], "probabilities": False}
             response = await client.post("/predict", json=body)
         assert response.json()["predictions"] == [{"label": "high", "confidence": pytest.approx(sigmoid(3))}]
+
+    run(test)
+
+
+def sure(kind: str = "series", task: str = "sequence") -> FakePredictor:
+    """A model that abstains below 0.9, and whose sets hold labels of 0.1 and more."""
+    predictor = FakePredictor(kind, task)
+    predictor.manifest.abstaining = Abstaining(target_precision=0.95, threshold=0.9)
+    predictor.manifest.label_sets = LabelSets(coverage=0.8, threshold=0.1)
+    predictor.threshold = 0.1
+    return predictor
+
+
+def test_a_model_with_a_target_precision_says_where_it_abstains(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with serving(monkeypatch, sure()) as client:
+            response = await client.post("/predict", json={"sequences": [[[1, 0]], [[3, 0]]]})
+            card = (await client.get("/model")).json()
+        unsure, certain = response.json()["predictions"]
+        assert (unsure["label"], unsure["abstained"]) == ("high", True)
+        assert unsure["confidence"] == pytest.approx(sigmoid(1))
+        assert (certain["label"], certain["abstained"]) == ("high", False)
+        assert "label_set" not in unsure
+        assert card["abstaining"] == {"target_precision": 0.95, "threshold": 0.9}
+        assert card["label_sets"] == {"coverage": 0.8, "threshold": 0.1}
+
+    run(test)
+
+
+def test_label_sets_are_answered_when_the_request_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with serving(monkeypatch, sure()) as client:
+            body = {"sequences": [[[1, 0]], [[-3, 0]]], "label_set": True, "probabilities": False}
+            sequences = await client.post("/predict", json=body)
+        async with serving(monkeypatch, sure("text", "step")) as client:
+            steps = await client.post("/predict", json={"sequences": ["a bcd"], "label_set": True})
+        unsure, certain = sequences.json()["predictions"]
+        assert set(unsure) == {"label", "confidence", "abstained", "label_set"}
+        assert (unsure["label_set"], certain["label_set"]) == (["high", "low"], ["low"])
+        (tagged,) = steps.json()["predictions"]
+        assert tagged["label_set"] == [["high", "low"], ["high"]]
+        assert tagged["abstained"] == [True, False]
+
+    run(test)
+
+
+def test_the_report_is_a_page_for_which_a_browser_loads_and_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        predictor = FakePredictor()
+        predictor.page = b"<!DOCTYPE html><title>report</title>"
+        async with serving(monkeypatch, predictor) as client:
+            page = await client.get("/model/report")
+            head = await client.head("/model/report")
+        assert (page.status_code, page.content) == (200, predictor.page)
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert page.headers["content-security-policy"] == "default-src 'none'; style-src 'unsafe-inline'"
+        assert (head.content, head.headers) == (b"", page.headers)
 
     run(test)
 
@@ -135,9 +193,9 @@ WRONG_BODIES = [
         b'{"sequences": [], "colour": 1}',
         422,
         error(
-            "colour: no such field; known are sequences, probabilities (and 1 more in details)",
+            "colour: no such field; known are sequences, probabilities, label_set (and 1 more in details)",
             "invalid_request",
-            (["colour"], "no such field; known are sequences, probabilities"),
+            (["colour"], "no such field; known are sequences, probabilities, label_set"),
             (["sequences"], "is empty; send at least one sequence"),
         ),
     ),
@@ -157,6 +215,24 @@ WRONG_BODIES = [
             "probabilities: expected true, false or null",
             "invalid_request",
             (["probabilities"], "expected true, false or null"),
+        ),
+    ),
+    (
+        b'{"sequences": [[[1, 2]]], "label_set": 1}',
+        422,
+        error(
+            "label_set: expected true, false or null",
+            "invalid_request",
+            (["label_set"], "expected true, false or null"),
+        ),
+    ),
+    (
+        b'{"sequences": [[[1, 2]]], "label_set": true}',
+        422,
+        error(
+            "label_set: this model was made without label sets; leave it out",
+            "invalid_request",
+            (["label_set"], "this model was made without label sets; leave it out"),
         ),
     ),
     (
@@ -205,6 +281,7 @@ WRONG_REQUESTS = [
     ("POST", "/predict/", JSON, 404, "not_found", "there is nothing at '/predict/'; did you mean /predict?"),
     ("POST", "/predict%0A", JSON, 404, "not_found", "there is nothing at '/predict\\n'; did you mean /predict?"),
     ("GET", "/static_content/nothing", {}, 404, "not_found", "there is nothing here"),
+    ("GET", "/model/report", {}, 404, "no_report", "fake was made without a report; `gatewise train` makes one"),
     ("GET", "/predict", {}, 405, "method_not_allowed", "/predict takes POST and OPTIONS, not GET"),
     ("DELETE", "/model", {}, 405, "method_not_allowed", "/model takes GET and HEAD and OPTIONS, not DELETE"),
     ("POST", "/readyz", {}, 405, "method_not_allowed", "/readyz takes GET and HEAD and OPTIONS, not POST"),
@@ -588,6 +665,8 @@ def test_the_card_says_what_the_model_is_and_takes(monkeypatch: pytest.MonkeyPat
                 "max_length": None,
                 "max_timesteps": 99,
             },
+            "abstaining": None,
+            "label_sets": None,
             "metrics": {"test": {"accuracy": 1.0}},
             "data": {"fingerprint": "f1"},
             "created_at": "2026-01-02T03:04:05Z",

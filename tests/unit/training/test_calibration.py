@@ -1,4 +1,4 @@
-"""The temperature against a search of a fine grid, and against logits whose temperature is known."""
+"""The temperature against a search of a fine grid and known logits; the calibration error against sums by hand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from training.calibration import fit_temperature
+from training.calibration import (
+    before_scaling,
+    calibration_error,
+    error_by_chance,
+    fit_temperature,
+    reliability,
+)
 
 GRID = np.exp(np.linspace(-np.log(4), np.log(4), 20_001))
 
@@ -63,3 +69,47 @@ def test_a_tiny_split_without_a_mistake_does_not_make_the_model_certain() -> Non
 def test_logits_as_large_as_they_come_do_not_overflow() -> None:
     logits = np.array([[3e38, -3e38], [1e30, 0.0]], dtype=np.float32)
     assert 0.25 <= fit_temperature(logits, np.array([0, 1])) <= 4.0
+
+
+# Bins of 1/15: 0.50 in (7/15, 8/15], 0.60 ends (8/15, 9/15], 0.95 and 1 in the last.
+CONFIDENCE = np.array([0.5, 0.5, 0.6, 0.95, 1.0])
+CORRECT = np.array([True, False, True, True, False])
+
+
+def test_the_calibration_error_is_the_mean_gap_of_the_bins_by_their_rows() -> None:
+    # |1.0 - 1| / 5 for the pair at 0.5, |0.6 - 1| / 5, |1.95 - 1| / 5
+    assert calibration_error(CONFIDENCE, CORRECT) == pytest.approx((0.0 + 0.4 + 0.95) / 5)
+
+
+def test_the_bins_hold_the_means_of_their_answers() -> None:
+    assert [tuple(found) for found in reliability(CONFIDENCE, CORRECT)] == [
+        pytest.approx((7 / 15, 8 / 15, 2, 0.5, 0.5)),
+        pytest.approx((8 / 15, 9 / 15, 1, 0.6, 1.0)),
+        pytest.approx((14 / 15, 1.0, 2, 0.975, 0.5)),
+    ]
+
+
+def test_the_error_is_that_of_the_bins_whatever_they_hold() -> None:
+    rng = np.random.default_rng(0)
+    confidence, correct = rng.random(1000), rng.random(1000) < 0.7
+    bins = reliability(confidence, correct)
+    assert sum(found.rows for found in bins) == 1000
+    by_hand = sum(found.rows * abs(found.confidence - found.accuracy) for found in bins) / 1000
+    assert calibration_error(confidence, correct) == pytest.approx(by_hand)
+
+
+def test_chance_alone_shows_an_error_that_more_rows_make_smaller() -> None:
+    rng = np.random.default_rng(0)
+    few, many = (error_by_chance(rng.uniform(0.5, 1, size=rows)) for rows in (100, 10_000))
+    # A bin of n answers at p is off by sqrt(2 p (1 - p) / (pi n)) on average; 7.5 bins share the rows here.
+    assert few == pytest.approx(10 * many, rel=0.15)
+    assert many == pytest.approx(0.0089, rel=0.15)
+    assert error_by_chance(np.ones(50)) == 0
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
+def test_probabilities_before_scaling_are_the_softmax_of_the_logits(temperature: float) -> None:
+    logits, _ = drawn(50)
+    scaled = np.exp(log_softmax(logits.astype(np.float64) / temperature, axis=1))
+    plain = np.exp(log_softmax(logits.astype(np.float64), axis=1))
+    np.testing.assert_allclose(before_scaling(scaled, temperature), plain, rtol=1e-9)

@@ -1,0 +1,1 @@
+"""What a training job tells of its model: a page for people, figures for programs, and a model card."""
