@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.machine import describe
 from benchmarks.serving.load import Plan
-from benchmarks.serving.models import Case, series_case, text_case
+from benchmarks.serving.models import LONG_TIMESTEPS, Case, series_case, text_case
 from benchmarks.serving.systems import (
     ARRIVAL_ORDER,
     BARE,
@@ -98,7 +98,10 @@ def _row(report: Row, cpu: float) -> Row:
         "refused": report["statuses"].get("429", 0),
         "refused_p99_ms": float(np.percentile(report["refused_ms"], 99)) if report["refused_ms"] else None,
         "other_statuses": {s: n for s, n in report["statuses"].items() if s not in ("200", "429")},
-        **{key: report[key] for key in ("without_retry_after", "checked", "wrong", "broken", "unanswered")},
+        **{
+            key: report[key]
+            for key in ("without_retry_after", "checked", "wrong", "broken", "unanswered", "load_share")
+        },
     }
 
 
@@ -122,8 +125,11 @@ def closed(bench: Bench, systems: list[System], rounds: int) -> Row:
 
 
 def rates(bench: Bench, systems: list[System], rounds: int) -> Row:
-    """Latency at constant arrivals, at shares of each system's own maximum rate."""
-    case = series_case(bench.work / "series")
+    """Latency at constant arrivals, at shares of each system's own maximum rate.
+
+    The series are long, so that the load generator can send twice what the fastest server takes.
+    """
+    case = series_case(bench.work / "series", timesteps=LONG_TIMESTEPS)
     rows: Row = {}
     for system in systems:
         rows[system.name] = []
@@ -131,8 +137,8 @@ def rates(bench: Bench, systems: list[System], rounds: int) -> Row:
         for system in systems:
             server = bench.start(system, case)
             try:
-                bench.measure(server, connections=32)
-                most = bench.measure(server, connections=32)["rps"]
+                bench.measure(server, connections=128)
+                most = bench.measure(server, connections=128)["rps"]
                 for share in _RATES:
                     row = {"share": share, "rate": share * most, **bench.measure(server, rate=share * most)}
                     rows[system.name].append(row)

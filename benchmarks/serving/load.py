@@ -56,6 +56,7 @@ class Report:
         latencies_ms: of answers with status 200, sorted; refused_ms those of 429.
         wrong: checked answers whose probabilities differ from the expected ones by more than 1e-3.
         unanswered: requests that were due or sent and had no answer when the time was over and two seconds more.
+        load_share: of its core that the load generator itself used; near 1 it is what limits the rate.
     """
 
     statuses: Counter[int] = field(default_factory=Counter)
@@ -67,6 +68,7 @@ class Report:
     broken: int = 0
     unanswered: int = 0
     seconds: float = 0.0
+    load_share: float = 0.0
 
 
 class Connection(asyncio.Protocol):
@@ -128,7 +130,8 @@ class Load:
         self.clock = time.perf_counter
 
     async def run(self) -> Report:
-        self.begin = self.clock() + self.plan.warm_up
+        started, cpu = self.clock(), time.process_time()
+        self.begin = started + self.plan.warm_up
         self.end = self.begin + self.plan.seconds
         if self.plan.connections:
             for _ in range(self.plan.connections):
@@ -143,6 +146,7 @@ class Load:
             await asyncio.sleep(0.02)
         self.report.unanswered = len(self.waiting) + self._busy()
         self.report.seconds = self.plan.seconds
+        self.report.load_share = (time.process_time() - cpu) / (self.clock() - started)
         self.report.latencies_ms.sort()
         self.report.refused_ms.sort()
         return self.report

@@ -21,7 +21,7 @@ from gatewise.text import TextEncoder, TextEncoderConfig
 from gatewise.timeseries import TimeSeriesEncoder, TimeSeriesEncoderConfig
 from training.onnx_graph import build
 
-TIMESTEPS, CHANNELS, CLASSES, HIDDEN, DENSE = 128, 8, 6, 128, 64
+TIMESTEPS, LONG_TIMESTEPS, CHANNELS, CLASSES, HIDDEN, DENSE = 128, 256, 8, 6, 128, 64
 LABELS = tuple(f"class{k}" for k in range(CLASSES))
 _WORDS, _EMBEDDING = 5000, 128
 
@@ -35,10 +35,10 @@ class Case:
     expected: list[list[float]]
 
 
-def series_case(folder: Path, count: int = 64) -> Case:
-    """The documented LSTM-128 over 128 steps of 8 channels; 8.9 KB of JSON a sequence."""
+def series_case(folder: Path, count: int = 64, timesteps: int = TIMESTEPS) -> Case:
+    """The documented LSTM-128 over series of 8 channels; with 128 steps 8.9 KB of JSON a sequence."""
     rng = np.random.default_rng(0)
-    items = rng.normal(size=(count, TIMESTEPS, CHANNELS)).round(5).tolist()
+    items = rng.normal(size=(count, timesteps, CHANNELS)).round(5).tolist()
     # Mean 0 and scale 1 change nothing, so that the peers need no standardization of their own.
     channels = tuple(f"c{i}" for i in range(CHANNELS))
     config = TimeSeriesEncoderConfig(channels=channels, mean=(0.0,) * CHANNELS, scale=(1.0,) * CHANNELS)

@@ -80,6 +80,7 @@ def rates(rows: dict[str, list[Row]]) -> str:
         "429",
         "p99 of 429, ms",
         "lost",
+        "load generator's core, busy",
     ]
     lines = []
     for name, found in rows.items():
@@ -93,6 +94,7 @@ def rates(rows: dict[str, list[Row]]) -> str:
                     str(sum(row["refused"] for row in same)),
                     spread(refused, "refused_p99_ms", ".1f") if refused else "-",
                     str(sum(row["broken"] + row["unanswered"] for row in same)),
+                    spread(same, "load_share", ".0%"),
                 ]
             )
     plot(rows, RESULTS / "p99.svg")

@@ -21,7 +21,7 @@ import numpy as np
 import orjson
 
 from benchmarks import environments
-from benchmarks.serving.models import CHANNELS, TIMESTEPS, Case
+from benchmarks.serving.models import Case
 
 HERE = Path(__file__).resolve().parent
 ROOT = environments.ROOT
@@ -61,7 +61,7 @@ def _inputs(item: Any) -> Any:
 
 def _v2(item: Any) -> Any:
     flat = [value for step in item for value in step]
-    tensor = {"name": "inputs", "shape": [1, TIMESTEPS, CHANNELS], "datatype": "FP32", "data": flat}
+    tensor = {"name": "inputs", "shape": [1, len(item), len(item[0])], "datatype": "FP32", "data": flat}
     return {"inputs": [tensor]}
 
 
