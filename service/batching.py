@@ -46,6 +46,8 @@ _BUCKETS_PER_DOUBLING = 4
 _WAIT_PER_WORK = 10
 # How often the model's thread looks whether a batch on the event loop hangs.
 _LOOK_SECONDS = 5.0
+# Turns of the loop, some milliseconds at most, in which new connections are accepted before a batch.
+_MOST_TURNS = 64
 
 
 class Runs(Protocol):
@@ -61,7 +63,7 @@ class BatchLimits:
     """How much waits and how much runs at once; a step is one timestep of one sequence."""
 
     queue_steps: int = 1_000_000
-    queue_seconds: float = 0.2
+    queue_seconds: float = 0.15
     inline_seconds: float = 0.0
     max_items: int = 32
     max_steps: int = 32_768
@@ -160,6 +162,8 @@ class Batcher:
         self._running: list[_Item] = []
         self._running_since: float | None = None
         self._is_scheduled = self._is_on_loop = False
+        self._has_greeted = False
+        self._turns = 0
         self._is_closing = False
         self._drained = asyncio.Event()
         self._tasks: queue.SimpleQueue[list[_Item] | None] = queue.SimpleQueue()
@@ -173,6 +177,14 @@ class Batcher:
     def running_seconds(self) -> float:
         """How long the batch that runs now has run."""
         return 0.0 if self._running_since is None else self._clock() - self._running_since
+
+    def greet(self) -> None:
+        """A connection has come: let another come in before the next batch.
+
+        libuv accepts one in a turn of the loop. Were each turn a batch, most of a crowd would wait unseen, for seconds,
+        and could not even be refused.
+        """
+        self._has_greeted = True
 
     def submit(self, engine: Runs, inputs: Sequence[NDArray[Any]]) -> Job:
         """Queue the encoded items of one request, at least one.
@@ -252,6 +264,12 @@ class Batcher:
         self._is_scheduled = False
         if self._running:
             return
+        if self._has_greeted and self._turns < _MOST_TURNS:
+            self._has_greeted = False
+            self._turns += 1
+            self._schedule()
+            return
+        self._turns = 0
         batch = self._take()
         if batch:
             self._running, self._running_since = batch, self._clock()

@@ -58,6 +58,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self._runtime.greet()
         self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -203,6 +203,11 @@ class Runtime:
         answer = await self._in_thread(None, self._word, asked, results)
         return self._counted(answer)
 
+    def greet(self) -> None:
+        """A connection has come."""
+        if self._batcher:
+            self._batcher.greet()
+
     def takes_at_once(self, body_bytes: int) -> bool:
         """Whether a body of this size may be given to `ask_at_once`."""
         return self.registry.is_ready and self._is_inline(body_bytes) and self.bodies.has_room(body_bytes)

@@ -49,7 +49,7 @@ class ServiceSettings(BaseSettings):
         default=1_000_000, ge=1, description="timesteps that wait for a worker's model; beyond it requests get 429"
     )
     queue_seconds: float = Field(
-        default=0.2,
+        default=0.15,
         gt=0,
         le=3600,
         description="a request that would wait longer for the model, or ten times its own work, gets 429 at once",

@@ -64,6 +64,24 @@ def test_the_next_batch_is_whatever_queued_while_the_last_ran() -> None:
     run(test)
 
 
+@pytest.mark.parametrize(("connections", "turns"), [(0, 1), (1, 2), (5, 6), (1000, 65)])
+def test_a_batch_waits_while_connections_come_in_but_not_for_ever(connections: int, turns: int) -> None:
+    async def test() -> None:
+        engine = FakePredictor()
+        batcher = Batcher(BatchLimits(inline_seconds=60))
+        await batcher.submit(engine, [sequence(3)]).future  # the first runs in the thread, and is measured
+        job, taken = batcher.submit(engine, [sequence(4)]), 0
+        while not job.future.done():
+            if taken < connections:
+                batcher.greet()
+            taken += 1
+            await asyncio.sleep(0)
+        assert taken == turns
+        await batcher.close()
+
+    run(test)
+
+
 def test_requests_of_one_turn_of_the_loop_start_together_and_a_lone_one_alone() -> None:
     async def test() -> None:
         engine = FakePredictor()
