@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from gatewise import artifact
-from gatewise.artifact import MODEL_CARD, REPORT, REPORT_JSON, Manifest
+from gatewise.artifact import DRIFT, MODEL_CARD, REPORT, REPORT_JSON, Manifest
 from gatewise.predictor import Predictor
 from training.abstaining import fit_threshold
 from training.analysis import (
@@ -24,6 +24,7 @@ from training.analysis import (
 )
 from training.answers import Answered, answer_all
 from training.callbacks import Say
+from training.drift import in_words, make_reference
 from training.evaluation import scores_of
 from training.label_sets import fit_label_sets
 from training.plan import JobOptions, Prepared
@@ -63,7 +64,9 @@ class Completion:
             training: the manifest's account of the training.
         """
         config, splits = self.prepared.config, self.prepared.splits
-        valid = answer_all(Predictor.load(self.before), [splits.valid])
+        predictor = Predictor.load(self.before)
+        valid = answer_all(predictor, [splits.valid])
+        drift = make_reference(predictor, splits.valid, splits.train)
         answered = {"valid": valid}
         if splits.test is not None:
             answered["test"] = answer_all(Predictor.load(self.after), [splits.test])
@@ -76,6 +79,7 @@ class Completion:
             answered, manifest.temperature, abstaining, label_sets, refitted=self.before != self.after
         )
         self._tell(metrics, certainty)
+        self.say(in_words(drift))
         report = Report(
             model=_facts(manifest, training),
             metrics=metrics,
@@ -91,7 +95,7 @@ class Completion:
         return artifact.restate(
             self.after,
             target,
-            files=written(report),
+            files=written(report) | {DRIFT: drift.model_dump_json().encode()},
             metrics=metrics,
             training=training,
             abstaining=abstaining,
