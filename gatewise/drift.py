@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gatewise.batch import Encoded
     from gatewise.predictor import Predictor
 
+Source = Literal["valid", "test", "train"]
 State = Literal["unknown", "none", "moderate", "major"]
 Array = NDArray[np.float64]
 # The values of one sequence by measure, each (1,) or (S,); labels are class numbers, a missing reading is NaN.
@@ -63,7 +64,7 @@ class Histogram(BaseModel):
     has_rest: bool = False
     shares: tuple[float, ...] = Field(min_length=1)
     sequences: int = Field(ge=1)
-    source: Literal["valid", "train"]
+    source: Source
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -77,9 +78,7 @@ class Histogram(BaseModel):
         return self
 
     @classmethod
-    def fit(
-        cls, measure: str, values: Sequence[NDArray[Any]], source: Literal["valid", "train"], num_classes: int
-    ) -> Histogram:
+    def fit(cls, measure: str, values: Sequence[NDArray[Any]], source: Source, num_classes: int) -> Histogram:
         """Fix the bins by the values of each sequence, and count them.
 
         Args:

@@ -12,6 +12,7 @@ import orjson
 
 from gatewise import artifact
 from gatewise.artifact import DRIFT, MODEL_CARD, REPORT, REPORT_JSON, Manifest
+from gatewise.drift import DriftReference
 from gatewise.predictor import Predictor
 from training.abstaining import fit_threshold
 from training.analysis import (
@@ -66,7 +67,7 @@ class Completion:
         config, splits = self.prepared.config, self.prepared.splits
         predictor = Predictor.load(self.before)
         valid = answer_all(predictor, [splits.valid])
-        drift = make_reference(predictor, splits.valid, splits.train)
+        drift = self._drift_reference(predictor)
         answered = {"valid": valid}
         if splits.test is not None:
             answered["test"] = answer_all(Predictor.load(self.after), [splits.test])
@@ -101,6 +102,16 @@ class Completion:
             abstaining=abstaining,
             label_sets=label_sets,
         )
+
+    def _drift_reference(self, before: Predictor) -> DriftReference:
+        """Of validation; of test where the model that will serve has learnt from the validation rows too.
+
+        The model before is no stand-in for it there: the confidences of two trainings differ by more than chance.
+        """
+        splits = self.prepared.splits
+        if self.before != self.after and splits.test is not None:
+            return make_reference(Predictor.load(self.after), splits.test, splits.train, "test")
+        return make_reference(before, splits.valid, splits.train)
 
     def _metrics(self, answered: Mapping[str, Answered]) -> dict[str, dict[str, float]]:
         """Scores by split; of test once more without the rows that also stand in train."""

@@ -41,7 +41,13 @@ def test_the_reference_is_of_the_validation_rows(predictor: Predictor) -> None:
     labels = [vars(answer)["label"] for answer in answers]
     expected = [labels.count(label) / 240 for label in predictor.manifest.labels]
     np.testing.assert_allclose(reference.histograms["label"].shares, expected)
-    assert in_words(reference) == "Drift is measured against 240 rows of validation"
+    assert in_words(reference) == "Drift is measured against 240 rows of valid"
+
+
+def test_the_reference_names_the_test_rows_where_it_is_of_them(predictor: Predictor) -> None:
+    reference = make_reference(predictor, series(240, length=5, seed=1), series(9, length=5, seed=2), "test")
+    assert {h.source for h in reference.histograms.values()} == {"test"}
+    assert in_words(reference) == "Drift is measured against 240 rows of test"
 
 
 def test_its_own_rows_show_no_drift(predictor: Predictor) -> None:
@@ -59,7 +65,7 @@ def test_where_validation_is_tiny_lengths_and_readings_are_of_train(predictor: P
     of_train = {"length", "channel:price", "channel:volume"}
     assert sources == {name: ("train", 300) if name in of_train else ("valid", 30) for name in sources}
     told = in_words(reference)
-    assert told.endswith("30 rows of validation; lengths and readings of 300 of train, since validation is small")
+    assert told.endswith("30 rows of valid; lengths and readings of 300 of train, since that is small")
 
 
 def test_unknown_words_are_never_counted_on_the_rows_that_made_the_vocabulary(tmp_path: Path) -> None:
