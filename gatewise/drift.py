@@ -49,9 +49,9 @@ class Histogram(BaseModel):
     """A measure over the reference's sequences.
 
     Attributes:
-        edges: B - 1 of a number's bins, ascending; the outer bins are open. None of labels.
+        edges: between the bins of a number, ascending; the outer bins are open. None of labels.
         classes: class numbers with a bin of their own, ascending; None of numbers.
-        has_rest: whether a last bin holds all other labels, or missing readings.
+        has_rest: whether one more bin, the last, holds all other labels, or missing readings.
         shares: of the sequences in each bin, (B,); they sum to 1.
         sequences: how many there were.
         source: the split that they are of.
