@@ -6,8 +6,9 @@
     golden.json          raw items with the logits that the model gave them when it was made
     model.onnx           the same network for ONNX Runtime
     report.html          how it was chosen, how good it is and where it errs; with report.json and model_card.md
+    drift.json           histograms of held-out sequences, which tell later whether others come
 
-The last three are of models that `gatewise train` made. Nothing in it is a pickle. K classes, T timesteps.
+The last two lines are of models that `gatewise train` made. Nothing in it is a pickle. K classes, T timesteps.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from gatewise.architecture import Kind, ModelConfig, Task
+from gatewise.drift import DriftReference
 from gatewise.errors import ArtifactCorrupt, ArtifactMissing, ArtifactTooNew
 from gatewise.text import TextEncoder, TextEncoderConfig
 from gatewise.timeseries import TimeSeriesEncoder, TimeSeriesEncoderConfig
@@ -45,6 +47,7 @@ MANIFEST, WEIGHTS, TOKENIZER, GOLDEN, ONNX = (
 )
 _REQUIRED = (WEIGHTS, GOLDEN, ONNX)
 REPORT, REPORT_JSON, MODEL_CARD = "report.html", "report.json", "model_card.md"
+DRIFT = "drift.json"
 
 
 class FileRecord(BaseModel):
@@ -307,6 +310,15 @@ class Artifact:
     def report(self, name: str = REPORT) -> bytes | None:
         """The report, or its part of this name; None where the model was made without."""
         return _checked(self.folder, self.manifest, name) if name in self.manifest.files else None
+
+    def drift_reference(self) -> DriftReference | None:
+        """What drift is measured against; None where the model was made without."""
+        if DRIFT not in self.manifest.files:
+            return None
+        try:
+            return DriftReference.model_validate_json(_checked(self.folder, self.manifest, DRIFT))
+        except ValidationError as error:
+            raise ArtifactCorrupt(f"{self.folder / DRIFT}: {error}") from None
 
 
 def jsonable(item: Any) -> Any:

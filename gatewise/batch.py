@@ -23,12 +23,14 @@ class Encoded:
         wide: what a linear branch adds to the item's logits, (K,), where the model has one.
         tokens: what the timesteps of a text are, where each gets a label.
         truncated: whether the item was longer than the model's maximum.
+        unknown_tokens: of a text, how many of its timesteps the vocabulary lacks.
     """
 
     inputs: NDArray[Any]
     tokens: list[str] | None = None
     truncated: bool = False
     wide: NDArray[np.float32] | None = None
+    unknown_tokens: int = 0
 
 
 @dataclass(frozen=True)

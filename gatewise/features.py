@@ -28,6 +28,6 @@ def features_of(
     def embed(item: object, loc: Loc = ()) -> Encoded:
         text = encoder.encode(item, loc)
         wide = branch.logits(text.whole) if branch else None
-        return Encoded(embedder.embed(text.ids, text.unknown), text.tokens, text.truncated, wide)
+        return Encoded(embedder.embed(text.ids, text.unknown), text.tokens, text.truncated, wide, len(text.unknown))
 
     return embed

@@ -16,6 +16,7 @@ from gatewise.artifact import Artifact, Manifest
 from gatewise.batch import Encoded, collate
 from gatewise.cells import run_layers
 from gatewise.crf import TagChain
+from gatewise.drift import DriftReference
 from gatewise.engines import Engine, EngineName, open_engine
 from gatewise.errors import GoldenMismatch, InvalidConfig, InvalidSequence, Loc
 from gatewise.features import features_of
@@ -253,6 +254,10 @@ class Predictor:
     def report(self) -> bytes | None:
         """The report as HTML; None where the model was made without."""
         return self._artifact.report()
+
+    def drift_reference(self) -> DriftReference | None:
+        """What drift is measured against; None where the model was made without."""
+        return self._artifact.drift_reference()
 
     def replay(self) -> None:
         """Run the golden items through encoder, padding and engine, and compare their logits.

@@ -133,7 +133,7 @@ class Gateway:
             return Response(200, await asyncio.to_thread(self.runtime.metrics.render), metrics.CONTENT_TYPE)
         model = self.runtime.registry.live
         if route == "/model":
-            return Response(200, model.card_json)
+            return Response(200, model.page())
         if route == "/model/report":
             page = await asyncio.to_thread(model.predictor.report)
             if page is None:

@@ -11,20 +11,28 @@
     gatewise_predictions_total{label}            predictions by label; a per-step model counts its steps
     gatewise_prediction_confidence               confidence of a sequence's prediction; mean over its steps
     gatewise_model_info{name,version,kind,task,engine}  1 for the model that is live, 0 for one that was
+    gatewise_drift_psi{measure}                  population stability index of a measure; NaN while there is none
+    gatewise_drift_state{state}                  1 for the state of drift, of unknown, none, moderate and major; else 0
+    gatewise_drift_sequences                     sequences in the window that these are of
 
-`route` is one of the service's own routes, or `other`: a scanner cannot make new ones. prometheus_client is imported
-when `Metrics` is made and not before: it looks for PROMETHEUS_MULTIPROC_DIR once, at its import.
+Of drift each worker has a window of its own, told by `pid` where there are several. `route` is one of the service's own
+routes, or `other`: a scanner cannot make new ones. prometheus_client is imported when `Metrics` is made and not before:
+it looks for PROMETHEUS_MULTIPROC_DIR once, at its import.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+
+from gatewise.drift import State
 
 if TYPE_CHECKING:
+    from gatewise.drift import Drift
     from service.batching import BatchReport
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -68,6 +76,14 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+
+        def of_worker(name: str, what: str, labels: tuple[str, ...] = ()) -> Gauge:
+            return Gauge(f"gatewise_drift_{name}", what, labels, registry=registry, multiprocess_mode="liveall")
+
+        self._drift_psi = of_worker("psi", "Population stability index.", ("measure",))
+        self._drift_state = of_worker("state", "1 for the state of drift.", ("state",))
+        self._drift_sequences = of_worker("sequences", "Sequences in the window of drift.")
+        self._drift_measures: set[str] = set()
         # Counting goes to plain numbers and from there, twice a second, to files that the workers share.
         self._tallies: dict[tuple[Any, tuple[str, ...]], _Count | _Spread] = {}
         self._queued = 0
@@ -111,6 +127,17 @@ class Metrics:
         """A model has become live, or has ceased to be."""
         names = (card["name"], card["version"], card["kind"], card["task"], card["engine"])
         self._model_info.labels(*names).set(1 if is_live else 0)
+
+    def set_drift(self, drift: Drift) -> None:
+        """The live model's window has moved, or another model has become live."""
+        # Prometheus's files of several workers forget no label.
+        self._drift_measures |= set(drift.measures)
+        for measure in self._drift_measures:
+            found = drift.measures.get(measure)
+            self._drift_psi.labels(measure).set(found.psi if found else math.nan)
+        for state in get_args(State):
+            self._drift_state.labels(state).set(state == drift.state)
+        self._drift_sequences.set(drift.sequences)
 
     def render(self) -> bytes:
         """All workers' metrics in Prometheus's text format, up to their last `flush`."""

@@ -6,7 +6,9 @@ OpenAPI 3.0.3, since the Swagger UI that BentoML carries reads no later one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
+
+from gatewise.drift import State
 
 Schema = dict[str, Any]
 
@@ -255,11 +257,23 @@ def _model() -> Schema:
             "data": {"type": "object", "description": "what the model was trained on, with its fingerprint"},
             "created_at": text,
             "digest": text,
+            "drift": _drift(),
             "engine": text,
             "trained_with": text,
             "gatewise": text,
         }
     )
+
+
+def _drift() -> Schema:
+    state = {"type": "string", "enum": list(get_args(State))}
+    index = {"type": "number", "minimum": 0}
+    shares = {"type": "array", "items": _PROBABILITY, "description": "share of each bin"}
+    measure = _object({"psi": index, "chance": index, "state": state, "now": shares})
+    measures = {"type": "object", "additionalProperties": measure}
+    what = "how far the sequences of the last while, of the worker that answers, are from those of training"
+    schema = _nullable({"state": state, "sequences": {"type": "integer"}, "measures": measures})
+    return {**schema, "description": what}
 
 
 def _object(properties: Schema, required: list[str] | None = None) -> Schema:

@@ -13,6 +13,7 @@ import orjson
 
 from gatewise import __version__
 from gatewise.errors import InvalidConfig
+from service.drift import DriftWatch
 from service.errors import NotReady
 from service.settings import ServiceSettings
 
@@ -26,15 +27,18 @@ class LiveModel:
 
     predictor: Predictor
     max_timesteps: int
+    watch: DriftWatch | None = None
     card: dict[str, Any] = field(init=False)
-    card_json: bytes = field(init=False)
     channels: int = field(init=False)  # 0 of a model of texts
 
     def __post_init__(self) -> None:
         card = describe(self.predictor, self.max_timesteps)
         object.__setattr__(self, "card", card)
-        object.__setattr__(self, "card_json", orjson.dumps(card))
         object.__setattr__(self, "channels", len(self.predictor.manifest.channels or ()))
+
+    def page(self) -> bytes:
+        """The card as it is now, drift included, as JSON."""
+        return orjson.dumps({**self.card, "drift": self.watch and self.watch.drift.model_dump()})
 
     @property
     def identity(self) -> dict[str, str]:
@@ -77,7 +81,10 @@ def load_live(settings: ServiceSettings) -> LiveModel:
         InvalidConfig: none is named, or the engine and device do not exist.
         GatewiseError: it cannot be found or used; the message says why.
     """
-    return LiveModel(load_predictor(settings), settings.max_timesteps)
+    predictor = load_predictor(settings)
+    reference = predictor.drift_reference()
+    watch = DriftWatch(predictor, reference, settings.drift_sequences, settings.drift_seconds) if reference else None
+    return LiveModel(predictor, settings.max_timesteps, watch)
 
 
 def load_predictor(settings: ServiceSettings) -> Predictor:
@@ -116,6 +123,7 @@ def describe(predictor: Predictor, max_timesteps: int) -> dict[str, Any]:
         "data": manifest.data,
         "created_at": manifest.created_at,
         "digest": manifest.digest,
+        "drift": None,
         "engine": predictor.engine_name,
         "trained_with": manifest.gatewise_version,
         "gatewise": __version__,

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from gatewise.drift import NOTHING_SEEN
 from service import payload, registry
 from service.batching import Batcher, BatchLimits, Job, Result
 from service.body import BodyReader, MediaType, Receive
@@ -152,6 +153,7 @@ class Runtime:
             if before:
                 self.metrics.set_model(before.card, is_live=False)
             self.metrics.set_model(model.card)
+            self.metrics.set_drift(model.watch.drift if model.watch else NOTHING_SEEN)
 
     @property
     def timeout_seconds(self) -> float:
@@ -201,7 +203,7 @@ class Runtime:
         if asked.is_short:
             return self.word(asked, results)
         answer = await self._in_thread(None, self._word, asked, results)
-        return self._counted(answer)
+        return self._counted(asked, results, answer)
 
     def greet(self) -> None:
         """A connection has come."""
@@ -232,7 +234,7 @@ class Runtime:
 
     def word(self, asked: Asked, results: list[Result]) -> Answer:
         """Word a request's answer, and count its predictions."""
-        return self._counted(self._word(asked, results))
+        return self._counted(asked, results, self._word(asked, results))
 
     def count(self, route: str, status: int, seconds: float) -> None:
         """Count an answer, for the metrics and the log."""
@@ -262,15 +264,31 @@ class Runtime:
     def _word(asked: Asked, results: list[Result]) -> Answer:
         return payload.answer(asked.model, asked.encoded, results, asked.request)
 
-    def _counted(self, answer: Answer) -> Answer:
+    def _counted(self, asked: Asked, results: list[Result], answer: Answer) -> Answer:
         if self.metrics:
             self.metrics.count_predictions(answer.labels, answer.confidences)
+        if watch := asked.model.watch:
+            for place, i in watch.draw(len(results)):
+                self._after_answer(asked, watch.take, place, asked.encoded[i], results[i])
         return answer
+
+    def _after_answer(self, asked: Asked, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Do what an answer need not wait for; where that is long, in the thread."""
+        if asked.is_short or self._encoder is None:
+            asyncio.get_running_loop().call_soon(lambda: work(*args, **kwargs))
+        else:
+            self._encoder.submit(work, *args, **kwargs)
 
     async def _flush_metrics(self) -> None:
         while self.metrics:
             await asyncio.sleep(_METRICS_SECONDS)
+            self._tell_drift()
             self.metrics.flush()
+
+    def _tell_drift(self) -> None:
+        watch = self.registry.live.watch if self.registry.is_ready else None
+        if watch and watch.turn() and self.metrics:
+            self.metrics.set_drift(watch.drift)
 
     async def _in_thread(self, deadline: float | None, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         if self._encoder is None:

@@ -60,6 +60,10 @@ class ServiceSettings(BaseSettings):
     max_batch_steps: int = Field(
         default=32_768, ge=1, description="timesteps in one batch, padding counted; one longer sequence runs alone"
     )
+    drift_sequences: int = Field(
+        default=10_000, ge=1_000, le=10_000_000, description="sequences in a worker's window of drift, at most"
+    )
+    drift_seconds: float = Field(default=86_400.0, ge=1, description="age of the sequences in that window, at most")
     trace_sample: float = Field(
         default=0.01, ge=0, le=1, description="share of requests that are traced where their caller does not say"
     )

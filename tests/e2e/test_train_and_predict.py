@@ -325,6 +325,17 @@ def test_the_reports_pages_are_in_the_artifact_and_name_no_folder(model: Trained
         assert name in artifact.manifest.files
 
 
+def test_the_artifact_holds_what_drift_is_measured_against(model: Trained) -> None:
+    reference = gatewise.load(model.name).drift_reference()
+    assert reference is not None
+    answered = reference.histograms["confidence"]
+    assert answered.sequences == Store(model.home).get(model.name).manifest["data"]["rows"][answered.source]
+    assert f"Drift is measured against {answered.sequences} rows of {answered.source}" in model.said
+    inputs = {"channel:level", "channel:constant"} if model.name == "steps" else {"channel:0", "channel:1"}
+    inputs = inputs if model.name in ("series", "steps") else {"unknown_rate"}
+    assert set(reference.histograms) == {"length", "label", "confidence", *inputs}
+
+
 def test_training_says_how_sure_the_model_is(model: Trained) -> None:
     certainty = report_of(model.name)["certainty"]
     for split in ("valid", "test"):

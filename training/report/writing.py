@@ -11,7 +11,8 @@ import numpy as np
 import orjson
 
 from gatewise import artifact
-from gatewise.artifact import MODEL_CARD, REPORT, REPORT_JSON, Manifest
+from gatewise.artifact import DRIFT, MODEL_CARD, REPORT, REPORT_JSON, Manifest
+from gatewise.drift import DriftReference
 from gatewise.predictor import Predictor
 from training.abstaining import fit_threshold
 from training.analysis import (
@@ -24,6 +25,7 @@ from training.analysis import (
 )
 from training.answers import Answered, answer_all
 from training.callbacks import Say
+from training.drift import in_words, make_reference
 from training.evaluation import scores_of
 from training.label_sets import fit_label_sets
 from training.plan import JobOptions, Prepared
@@ -63,7 +65,9 @@ class Completion:
             training: the manifest's account of the training.
         """
         config, splits = self.prepared.config, self.prepared.splits
-        valid = answer_all(Predictor.load(self.before), [splits.valid])
+        predictor = Predictor.load(self.before)
+        valid = answer_all(predictor, [splits.valid])
+        drift = self._drift_reference(predictor)
         answered = {"valid": valid}
         if splits.test is not None:
             answered["test"] = answer_all(Predictor.load(self.after), [splits.test])
@@ -76,6 +80,7 @@ class Completion:
             answered, manifest.temperature, abstaining, label_sets, refitted=self.before != self.after
         )
         self._tell(metrics, certainty)
+        self.say(in_words(drift))
         report = Report(
             model=_facts(manifest, training),
             metrics=metrics,
@@ -91,12 +96,22 @@ class Completion:
         return artifact.restate(
             self.after,
             target,
-            files=written(report),
+            files=written(report) | {DRIFT: drift.model_dump_json().encode()},
             metrics=metrics,
             training=training,
             abstaining=abstaining,
             label_sets=label_sets,
         )
+
+    def _drift_reference(self, before: Predictor) -> DriftReference:
+        """Of validation; of test where the model that will serve has learnt from the validation rows too.
+
+        The model before is no stand-in for it there: the confidences of two trainings differ by more than chance.
+        """
+        splits = self.prepared.splits
+        if self.before != self.after and splits.test is not None:
+            return make_reference(Predictor.load(self.after), splits.test, splits.train, "test")
+        return make_reference(before, splits.valid, splits.train)
 
     def _metrics(self, answered: Mapping[str, Answered]) -> dict[str, dict[str, float]]:
         """Scores by split; of test once more without the rows that also stand in train."""

@@ -113,6 +113,9 @@ class FakePredictor:
     def report(self) -> bytes | None:
         return self.page
 
+    def drift_reference(self) -> None:
+        return None
+
 
 def _word(logits: np.ndarray[Any, Any]) -> tuple[str, dict[str, float]]:
     high = 1 / (1 + math.exp(-max(-700.0, float(logits[1]))))

@@ -671,6 +671,7 @@ def test_the_card_says_what_the_model_is_and_takes(monkeypatch: pytest.MonkeyPat
             "data": {"fingerprint": "f1"},
             "created_at": "2026-01-02T03:04:05Z",
             "digest": "d1",
+            "drift": None,
             "engine": "fake",
             "trained_with": "0.1.0",
             "gatewise": registry.__version__,

@@ -25,6 +25,7 @@ def test_each_setting_is_read_from_the_variable_of_its_name(monkeypatch: pytest.
         "device": "cpu",
         "timeout_seconds": "1.5",
         "queue_seconds": "0.5",
+        "drift_seconds": "60.5",
         "trace_sample": "0.5",
     }
     numbers = {name: "2048" for name in ServiceSettings.model_fields if name not in values} | {"workers": "2"}
