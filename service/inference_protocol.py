@@ -21,7 +21,7 @@ from gatewise import __version__
 from gatewise.errors import Loc, ModelNotFound
 from service import payload, tensors
 from service.errors import BodyTooLarge, MalformedBody
-from service.payload import PredictRequest, Worded
+from service.payload import PredictRequest
 from service.registry import LiveModel
 from service.tensors import TensorSpec, Values, refuse
 
@@ -68,7 +68,7 @@ class InferRequest(PredictRequest):
     id: str | None = None
     outputs: Sequence[Requested] = ()
 
-    def word(self, model: LiveModel, predictions: Sequence[Any]) -> Worded:
+    def word(self, model: LiveModel, predictions: Sequence[Any]) -> tuple[bytes, int | None]:
         """The body of the answer, and how much of it is JSON where tensors follow that."""
         answered, tail = [], b""
         for spec, is_binary in self.outputs:
@@ -85,7 +85,7 @@ class InferRequest(PredictRequest):
         named = identity if self.id is None else {**identity, "id": self.id}
         head = orjson.dumps({**named, "outputs": answered}, option=orjson.OPT_SERIALIZE_NUMPY)
         has_tail = any(is_binary for _, is_binary in self.outputs)
-        return Worded(head + tail, len(head) if has_tail else None)
+        return head + tail, len(head) if has_tail else None
 
 
 def resolve(path: str) -> Address | None:

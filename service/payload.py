@@ -42,13 +42,6 @@ class PredictResponse(BaseModel):
     model: ModelIdentity
 
 
-class Worded(NamedTuple):
-    """A response's body; `head_size` is how much of it is JSON, where anything else follows that."""
-
-    body: bytes
-    head_size: int | None = None
-
-
 @dataclass(frozen=True)
 class PredictRequest:
     """A body that has the promised form; its items are still raw."""
@@ -57,24 +50,23 @@ class PredictRequest:
     probabilities: bool | None = None
     label_set: bool | None = None
 
-    def word(self, model: LiveModel, predictions: Sequence[Any]) -> Worded:
-        """The body of the answer.
+    def word(self, model: LiveModel, predictions: Sequence[Any]) -> tuple[bytes, int | None]:
+        """The body of the answer, and how much of it is JSON where anything else follows that.
 
         Args:
             predictions: Prediction or StepPrediction, one for each sequence.
         """
         shown = [_shown(vars(prediction), self.probabilities) for prediction in predictions]
-        return Worded(orjson.dumps({"predictions": shown, "model": model.identity}))
+        return orjson.dumps({"predictions": shown, "model": model.identity}), None
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A response's body, and what the metrics count of it; `head_size` as in `Worded`."""
+class Answer(NamedTuple):
+    """A response's body, how much of it is JSON where anything else follows that, and what the metrics count of it."""
 
     body: bytes
+    head_size: int | None
     labels: Counter[str]
     confidences: list[float]
-    head_size: int | None = None
 
 
 Read = Callable[[bytes | bytearray, LiveModel, int], PredictRequest]
@@ -204,8 +196,7 @@ def answer(model: LiveModel, encoded: Sequence[Encoded], results: Sequence[Resul
         )
         predictions.append(prediction)
         _count(vars(prediction), labels, confidences)
-    body, head_size = request.word(model, predictions)
-    return Answer(body, labels, confidences, head_size)
+    return Answer(*request.word(model, predictions), labels, confidences)
 
 
 def _shown(fields: dict[str, Any], probabilities: bool | None) -> dict[str, Any]:
