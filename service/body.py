@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
 from typing import Any, Literal
 
 from service.deadlines import Deadlines
@@ -10,7 +10,7 @@ from service.errors import BodyTimeout, BodyTooLarge, ClientLeft, QueueFull, Uns
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
-MediaType = Literal["application/json", "application/x-npy"]
+MediaType = Literal["application/json", "application/x-npy", "application/octet-stream"]
 _UTF8 = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
@@ -29,17 +29,22 @@ class BodyReader:
         self.pending_bytes = 0
 
     async def read(
-        self, headers: Iterable[tuple[bytes, bytes]], receive: Receive, deadline: float
+        self,
+        headers: Iterable[tuple[bytes, bytes]],
+        receive: Receive,
+        deadline: float,
+        media_types: Collection[MediaType],
     ) -> tuple[bytearray, MediaType]:
         """Return the body and what it is; give its length to `release` when the request is over.
 
         Args:
             headers: as ASGI has them, names in lower case.
             deadline: by the loop's clock.
+            media_types: what the body may be; JSON is always among them.
         Raises:
             UnsupportedMediaType, BodyTooLarge, QueueFull, BodyTimeout, ClientLeft: as their names say.
         """
-        media_type = self._check_headers(headers)
+        media_type = self._check_headers(headers, media_types)
         body = bytearray()
         try:
             with self._deadlines.limit(deadline):
@@ -77,11 +82,11 @@ class BodyReader:
             raise QueueFull("the service holds as many requests as its memory allows; try again", 1)
         return bool(message.get("more_body", False))
 
-    def _check_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> MediaType:
+    def _check_headers(self, headers: Iterable[tuple[bytes, bytes]], media_types: Collection[MediaType]) -> MediaType:
         media_type: MediaType = "application/json"
         for name, value in headers:
             if name == b"content-type":
-                media_type = _media_type(value)
+                media_type = _media_type(value, media_types)
             elif name == b"content-encoding" and value.lower() not in (b"", b"identity"):
                 raise UnsupportedMediaType(
                     f"content-encoding {value.decode('latin-1')!r} is not taken; send the body as it is"
@@ -94,16 +99,17 @@ class BodyReader:
         return BodyTooLarge(f"the body has {size} bytes, and this service takes {self._max_body}; split the request")
 
 
-def _media_type(header: bytes) -> MediaType:
+def _media_type(header: bytes, media_types: Collection[MediaType]) -> MediaType:
     if header == b"application/json":
         return "application/json"
     media_type, *parameters = (part.strip() for part in header.decode("latin-1").split(";"))
-    if media_type.lower() == "application/x-npy":
-        return "application/x-npy"
-    if media_type.lower() != "application/json":
+    named = next((one for one in media_types if one == media_type.lower()), None)
+    if named is None:
         raise UnsupportedMediaType(
             f"content-type {media_type!r} is not taken; add -H 'content-type: application/json' and send JSON"
         )
+    if named != "application/json":
+        return named
     for parameter in parameters:
         name, _, charset = parameter.partition("=")
         if name.strip().lower() == "charset" and charset.strip("\"' ").lower() not in _UTF8:

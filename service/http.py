@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
 
-from service import errors, metrics, openapi
-from service.body import Receive, announced_size
+from service import errors, metrics, openapi, payload
+from service import inference_protocol as protocol
+from service.body import MediaType, Receive, announced_size
 from service.errors import (
     ErrorAnswer,
     Headers,
@@ -25,6 +27,7 @@ from service.errors import (
     Relayed,
     answer_error,
 )
+from service.payload import Read
 from service.runtime import Runtime
 from service.tracing import Tracer
 
@@ -34,23 +37,33 @@ Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 JSON = b"application/json"
+BINARY = b"application/octet-stream"
 HTML = b"text/html; charset=utf-8"
 # A report holds data of users: whatever stands in it, a browser loads nothing for it and runs nothing of it.
 _REPORT_POLICY = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'")
 PREDICT = "/predict"
 _READ = ("GET", "HEAD", "OPTIONS")
+_ASKED = ("POST", "OPTIONS")
 _OWN = {
-    PREDICT: ("POST", "OPTIONS"),
+    PREDICT: _ASKED,
     "/model": _READ,
     "/model/report": _READ,
     "/metrics": _READ,
     "/docs.json": _READ,
     "/": _READ,
 }
+_PROTOCOL = {
+    protocol.SERVER: _READ,
+    protocol.LIVE: _READ,
+    protocol.READY: _READ,
+    protocol.MODEL: _READ,
+    protocol.MODEL_READY: _READ,
+    protocol.INFER: _ASKED,
+}
 # These BentoML answers, as its client and every probe expect.
 _RELAYED = dict.fromkeys(("/livez", "/healthz", "/readyz", "/schema.json"), _READ)
 _RELAYED_FOLDER = "/static_content/"
-_METHODS = {**_OWN, **_RELAYED}
+_METHODS = {**_OWN, **_PROTOCOL, **_RELAYED}
 OTHER = "other"
 
 
@@ -76,7 +89,7 @@ class Gateway:
             return await self._app(scope, receive, send)
         started = time.perf_counter()
         path: str = scope["path"]
-        route = path if path in _METHODS else _RELAYED_FOLDER if path.startswith(_RELAYED_FOLDER) else OTHER
+        route = path if path in _METHODS else _route(path)
         tracer = self.runtime.tracer
         span = tracer.start(f"{scope['method']} {route}", scope["headers"]) if tracer else None
         try:
@@ -97,7 +110,7 @@ class Gateway:
     async def _respond(self, route: str, scope: Scope, receive: Receive, send: Send) -> Response | int:
         method = scope["method"]
         if method == "POST" and route == PREDICT:
-            return await self._predict(scope, receive)
+            return await self._predict(scope, receive, payload.READERS)
         if route == OTHER:
             raise _no_such_route(scope["path"])
         allowed = _METHODS.get(route, _READ)
@@ -105,23 +118,57 @@ class Gateway:
             raise MethodNotAllowed(f"{route} takes {' and '.join(allowed)}, not {method}", allowed)
         if method == "OPTIONS":
             return Response(204, b"", b"", [(b"allow", ", ".join(allowed).encode())])
+        if route == protocol.INFER:
+            return await self._infer(scope, receive)
+        if route in _PROTOCOL:
+            return self._state(route, scope["path"])
         if route in _OWN:
             return await self._page(route)
         return await self._relay(scope, receive, send)
 
-    async def _predict(self, scope: Scope, receive: Receive) -> Response:
+    async def _predict(self, scope: Scope, receive: Receive, readers: Mapping[MediaType, Read]) -> Response:
         runtime = self.runtime
         deadline = asyncio.get_running_loop().time() + runtime.timeout_seconds
         runtime.admit(announced_size(scope["headers"]))
-        body, media_type = await runtime.bodies.read(scope["headers"], receive, deadline)
+        body, media_type = await runtime.bodies.read(scope["headers"], receive, deadline, readers)
         size = len(body)
-        answering = runtime.predict(body, receive, deadline, media_type=media_type)
+        answering = runtime.predict(body, receive, deadline, read=readers[media_type])
         del body  # `predict` lets it go as soon as it has read it
         try:
             answer = await answering
         finally:
             runtime.bodies.release(size)
-        return Response(200, answer.body)
+        if answer.head_size is None:
+            return Response(200, answer.body)
+        return Response(200, answer.body, BINARY, [(protocol.HEAD_SIZE, str(answer.head_size).encode())])
+
+    async def _infer(self, scope: Scope, receive: Receive) -> Response:
+        address = self._address(scope["path"])
+        read = partial(protocol.read, address=address, head_size=protocol.head_size(scope["headers"]))
+        return await self._predict(scope, receive, {"application/json": read, "application/octet-stream": read})
+
+    def _state(self, route: str, path: str) -> Response:
+        """Answer what the Open Inference Protocol lets a client ask of the server and its model."""
+        if route == protocol.SERVER:
+            return _json(protocol.server())
+        if route == protocol.LIVE:
+            if not self.runtime.is_alive:
+                raise NotReady("the model has hung; the service needs a new start")
+            return _json({"live": True})
+        if route == protocol.READY:
+            return _json({"ready": self.runtime.registry.live is not None})
+        name = self._address(path).name
+        return _json(
+            {"name": name, "ready": True}
+            if route == protocol.MODEL_READY
+            else protocol.metadata(self.runtime.registry.live.card)
+        )
+
+    def _address(self, path: str) -> protocol.Address:
+        address = protocol.resolve(path)
+        assert address is not None
+        address.check(self.runtime.registry.live)
+        return address
 
     async def _page(self, route: str) -> Response:
         if route == "/":
@@ -160,6 +207,17 @@ class Gateway:
         if status < 400:
             return status
         return _of_error(answer_error(Relayed(status)))
+
+
+def _route(path: str) -> str:
+    if path.startswith(_RELAYED_FOLDER):
+        return _RELAYED_FOLDER
+    address = protocol.resolve(path)
+    return address.route if address else OTHER
+
+
+def _json(value: object) -> Response:
+    return Response(200, orjson.dumps(value))
 
 
 def _of_error(answer: ErrorAnswer) -> Response:

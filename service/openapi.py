@@ -10,6 +10,8 @@ from typing import Any, get_args
 
 from gatewise.drift import State
 
+from service import inference_protocol as protocol
+
 Schema = dict[str, Any]
 
 # BentoML's own index page calls a tag manager on the internet; this one shows the same document and calls nobody.
@@ -28,7 +30,7 @@ _ERRORS = {
         "the body is not JSON at line 1, column 2: unexpected end of data",
     ),
     404: (
-        "the live model was made without a report",
+        "the live model has no report, or is not the one asked for",
         "no_report",
         "questions was made without a report; `gatewise train` makes one",
     ),
@@ -85,8 +87,9 @@ def document(card: Mapping[str, Any]) -> Schema:
             "/schema.json": {
                 "get": _get("schema", "BentoML's schema, for its clients.", _json({"type": "object"}), errors=())
             },
+            **_protocol(card),
         },
-        "components": {"schemas": _schemas(card)},
+        "components": {"schemas": {**_schemas(card), **_tensor_schemas()}},
     }
 
 
@@ -117,6 +120,102 @@ def _predict(card: Mapping[str, Any]) -> Schema:
             **{str(status): _error(status) for status in _ERRORS if status != 404},
         },
     }
+
+
+def _protocol(card: Mapping[str, Any]) -> Schema:
+    """The routes of the Open Inference Protocol, by the live model's own name."""
+    model = protocol.MODEL.format(name=card["name"])
+    this = f"{model}/versions/{card['version']}"
+    ready = _json(_object({"name": {"type": "string"}, "ready": {"type": "boolean"}}))
+    state = {"get": _get("v2_model_ready", "200 while the model is live.", ready, errors=(404, 503))}
+    described = {"get": _get("v2_model", "The model's tensors.", _json({"type": "object"}), errors=(404, 503))}
+    infer = {"post": _infer(card)}
+    return {
+        protocol.SERVER: {"get": _get("v2", "The server's extensions.", _json({"type": "object"}), errors=())},
+        protocol.LIVE: {"get": _get("v2_live", "As /livez.", _json(_flag("live")), errors=(503,))},
+        protocol.READY: {"get": _get("v2_ready", "As /readyz.", _json(_flag("ready")), errors=(503,))},
+        model: described,
+        f"{model}/ready": state,
+        f"{model}/infer": infer,
+        this: _renamed(described),
+        f"{this}/ready": _renamed(state),
+        f"{this}/infer": _renamed(infer),
+    }
+
+
+def _renamed(item: Schema) -> Schema:
+    """The same operation at the path with a version; no two may have one name."""
+    return {
+        method: {**operation, "operationId": f"{operation['operationId']}_version"}
+        for method, operation in item.items()
+    }
+
+
+def _infer(card: Mapping[str, Any]) -> Schema:
+    takes, answers = (
+        "; ".join(f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in specs)
+        for specs in (protocol.inputs_of(card), protocol.outputs_of(card))
+    )
+    return {
+        "operationId": "v2_infer",
+        "summary": f"Classify {_noun(card)}, by the Open Inference Protocol.",
+        "description": f"Takes {takes}. Answers {answers}. Shorter sequences are filled up, and lengths says how long "
+        "each is; it may be left out. Probabilities are in the order of the card's labels. Triton's binary tensor "
+        "extension is taken too.",
+        "requestBody": {
+            "required": True,
+            "content": {
+                **_json(_ref("InferRequest"), {"inputs": [_example_tensor(card)]}),
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            },
+        },
+        "responses": {
+            "200": {"description": "the outputs asked for, or all", "content": _json(_ref("InferResponse"))},
+            **{str(status): _error(status) for status in _ERRORS},
+        },
+    }
+
+
+def _example_tensor(card: Mapping[str, Any]) -> Schema:
+    item = example_item(card)
+    if card["kind"] == "text":
+        return {"name": "sequences", "datatype": "BYTES", "shape": [1], "data": [item]}
+    channels = len(card["input"]["channels"])
+    data = item if channels == 1 else [reading for step in item for reading in step]
+    return {"name": "sequences", "datatype": "FP32", "shape": [1, len(item), channels], "data": data}
+
+
+def _tensor_schemas() -> Schema:
+    text, parameters = {"type": "string"}, {"type": "object", "nullable": True}
+    tensor = {
+        "name": text,
+        "datatype": {"type": "string", "enum": ["FP32", "INT64", "BOOL", "BYTES"]},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "parameters": parameters,
+        "data": {
+            "type": "array",
+            "nullable": True,
+            "description": "in one row, or nested as the shape is; left out where binary_data_size says its bytes",
+            "items": {},
+        },
+    }
+    tensors: Schema = {"type": "array", "items": _object(tensor, required=["name", "datatype", "shape"])}
+    wanted = {"type": "array", "nullable": True, "items": _object({"name": text, "parameters": parameters}, ["name"])}
+    identifier = {"type": "string", "nullable": True, "description": "answered as it came"}
+    return {
+        "InferRequest": _object(
+            {"id": identifier, "parameters": parameters, "inputs": {**tensors, "minItems": 1}, "outputs": wanted},
+            required=["inputs"],
+        ),
+        "InferResponse": _object(
+            {"model_name": text, "model_version": text, "id": text, "outputs": tensors},
+            required=["model_name", "model_version", "outputs"],
+        ),
+    }
+
+
+def _flag(name: str) -> Schema:
+    return _object({name: {"type": "boolean"}})
 
 
 def _schemas(card: Mapping[str, Any]) -> Schema:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -50,44 +50,71 @@ class PredictRequest:
     probabilities: bool | None = None
     label_set: bool | None = None
 
+    def word(self, model: LiveModel, predictions: Sequence[Any]) -> tuple[bytes, int | None]:
+        """The body of the answer, and how much of it is JSON where anything else follows that.
 
-@dataclass(frozen=True)
-class Answer:
-    """A response's body, and what the metrics count of it."""
+        Args:
+            predictions: Prediction or StepPrediction, one for each sequence.
+        """
+        shown = [_shown(vars(prediction), self.probabilities) for prediction in predictions]
+        return orjson.dumps({"predictions": shown, "model": model.identity}), None
+
+
+class Answer(NamedTuple):
+    """A response's body, how much of it is JSON where anything else follows that, and what the metrics count of it."""
 
     body: bytes
+    head_size: int | None
     labels: Counter[str]
     confidences: list[float]
 
 
-def parse(
-    body: bytes | bytearray, max_sequences: int, media_type: MediaType = "application/json", channels: int = 0
-) -> PredictRequest:
-    """Read a request's body.
+Read = Callable[[bytes | bytearray, LiveModel, int], PredictRequest]
 
-    Args:
-        channels: of a model of series; 0 for one of texts.
+
+def read_json(body: bytes | bytearray, model: LiveModel, max_sequences: int) -> PredictRequest:
+    """Read a body of JSON.
+
     Raises:
-        MalformedBody: it is not JSON in UTF-8, with the place, or not an array in numpy's format.
-        InvalidRequest: it is, and is not a request.
+        MalformedBody: it is not JSON in UTF-8, with the place.
+        InvalidRequest: it is, and is not a request, or asks for what the model does not know.
     """
-    if media_type == "application/x-npy":
-        return _parse_npy(body, max_sequences)
-    series = read_series(body, channels) if channels else None
+    series = read_series(body, model.channels) if model.channels else None
     if series is not None and len(series) <= max_sequences:
         return PredictRequest(series)
-    try:
-        raw = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise _malformed(bytes(body), error) from None
+    request = parse(body, max_sequences)
+    _check(model, request)
+    return request
+
+
+def parse(body: bytes | bytearray, max_sequences: int) -> PredictRequest:
+    """Read a body of JSON, whatever its sequences are; as `read_json`, which reads plain series sooner."""
+    raw = load_json(body, '{"sequences": [...]}')
     details = list(_wrong_fields(raw, max_sequences))
     if details:
         raise InvalidRequest(_summary(details), details=details[:MAX_DETAILS])
     return PredictRequest(raw["sequences"], raw.get("probabilities"), raw.get("label_set"))
 
 
-def _parse_npy(body: bytes | bytearray, max_sequences: int) -> PredictRequest:
-    """Series of equal length as one array, (N, T, C) or, of one channel, (N, T); not copied."""
+def load_json(body: bytes | bytearray, example: str) -> Any:
+    """Decode JSON; raise MalformedBody with the place where it is none.
+
+    Args:
+        example: what to send, for who sent nothing.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise _malformed(bytes(body), error, example) from None
+
+
+def read_npy(body: bytes | bytearray, model: LiveModel, max_sequences: int) -> PredictRequest:
+    """Read series of equal length as one array, (N, T, C) or, of one channel, (N, T); not copied.
+
+    Raises:
+        MalformedBody: it is not an array in numpy's format.
+        InvalidRequest: its form is not what the service takes.
+    """
     stream = io.BytesIO(body)
     try:
         version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
@@ -111,8 +138,10 @@ def _parse_npy(body: bytes | bytearray, max_sequences: int) -> PredictRequest:
     return PredictRequest(list(np.frombuffer(body, dtype, offset=start).reshape(shape)))
 
 
-def check(model: LiveModel, request: PredictRequest) -> None:
-    """Raise InvalidRequest where the request asks for what the model does not know."""
+READERS: dict[MediaType, Read] = {"application/json": read_json, "application/x-npy": read_npy}
+
+
+def _check(model: LiveModel, request: PredictRequest) -> None:
     if request.label_set and model.card["label_sets"] is None:
         message = "this model was made without label sets; leave it out"
         raise InvalidRequest(f"label_set: {message}", details=[{"loc": ["label_set"], "message": message}])
@@ -154,7 +183,6 @@ def answer(model: LiveModel, encoded: Sequence[Encoded], results: Sequence[Resul
     labels: Counter[str] = Counter()
     confidences: list[float] = []
     predictions = []
-    probabilities = request.probabilities
     for i, (one, logits) in enumerate(zip(encoded, results, strict=True)):
         if isinstance(logits, EngineFailure):
             raise EngineFailure(
@@ -163,11 +191,12 @@ def answer(model: LiveModel, encoded: Sequence[Encoded], results: Sequence[Resul
         if not np.isfinite(logits).all():
             message = "its values are so large that the model's answer is not finite"
             raise InvalidSequence(f"sequences[{i}]: {message}", details=[{"loc": ["sequences", i], "message": message}])
-        worded = model.predictor.answer(one, logits, probabilities=probabilities, label_set=request.label_set)
-        fields = vars(worded)
-        predictions.append(_shown(fields, probabilities))
-        _count(fields, labels, confidences)
-    return Answer(orjson.dumps({"predictions": predictions, "model": model.identity}), labels, confidences)
+        prediction = model.predictor.answer(
+            one, logits, probabilities=request.probabilities, label_set=request.label_set
+        )
+        predictions.append(prediction)
+        _count(vars(prediction), labels, confidences)
+    return Answer(*request.word(model, predictions), labels, confidences)
 
 
 def _shown(fields: dict[str, Any], probabilities: bool | None) -> dict[str, Any]:
@@ -226,13 +255,13 @@ def _path(loc: Sequence[str | int]) -> str:
     return path.removeprefix(".")
 
 
-def _malformed(body: bytes, error: orjson.JSONDecodeError) -> MalformedBody:
+def _malformed(body: bytes, error: orjson.JSONDecodeError, example: str) -> MalformedBody:
     try:
         text = body.decode()
     except UnicodeDecodeError as wrong:
         return _malformed_at(wrong.start, f"byte {wrong.start} is not UTF-8")
     if not text.strip():
-        return _malformed_at(0, 'the body is empty; send {"sequences": [...]}')
+        return _malformed_at(0, f"the body is empty; send {example}")
     # orjson counts characters, as str does.
     rest = text[error.pos :].lstrip("-+")
     mend = ""

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from gatewise.drift import NOTHING_SEEN
 from service import payload, registry
 from service.batching import Batcher, BatchLimits, Job, Result
-from service.body import BodyReader, MediaType, Receive
+from service.body import BodyReader, Receive
 from service.deadlines import Deadlines
 from service.draining import Drain
 from service.errors import ClientLeft, NotReady, TimedOut
 from service.metrics import Metrics
-from service.payload import Answer, PredictRequest
+from service.payload import Answer, PredictRequest, Read
 from service.registry import LiveModel, ModelRegistry
 from service.settings import ServiceSettings, load_settings
 from service.tracing import Tracer
@@ -182,9 +182,9 @@ class Runtime:
         self._queue().check_wait(int(body_bytes * self._steps_per_byte))
 
     async def predict(
-        self, body: bytes | bytearray, receive: Receive, deadline: float, *, media_type: MediaType = "application/json"
+        self, body: bytes | bytearray, receive: Receive, deadline: float, *, read: Read = payload.read_json
     ) -> Answer:
-        """Answer the body of `POST /predict`.
+        """Answer the body of `POST /predict`, or of another route by its own way of reading.
 
         Args:
             receive: of the request, read to its end: it tells when the client leaves.
@@ -193,9 +193,9 @@ class Runtime:
             GatewiseError: `errors.STATUS` says which.
         """
         if self._is_inline(len(body)):
-            asked = self._read(body, media_type)
+            asked = self._read(body, read)
         else:
-            asked = await self._in_thread(deadline, self._read, body, media_type)
+            asked = await self._in_thread(deadline, self._read, body, read)
         # Not kept while the items wait: the next request parses into memory that is still in the cache.
         del body
         self._submit(asked)
@@ -221,7 +221,7 @@ class Runtime:
             GatewiseError: as `admit` and `predict`.
         """
         self.admit(len(body))
-        asked = self._read(body, "application/json")
+        asked = self._read(body, payload.read_json)
         if not asked.is_short:
             return None
         self._submit(asked)
@@ -245,11 +245,10 @@ class Runtime:
     def _is_inline(self, body_bytes: int) -> bool:
         return body_bytes <= (INLINE_BYTES if self.registry.live.card["kind"] == "series" else INLINE_TEXT_BYTES)
 
-    def _read(self, body: bytes | bytearray, media_type: MediaType) -> Asked:
+    def _read(self, body: bytes | bytearray, read: Read) -> Asked:
         assert self.settings is not None
         model = self.registry.live
-        request = payload.parse(body, self.settings.max_sequences, media_type, model.channels)
-        payload.check(model, request)
+        request = read(body, model, self.settings.max_sequences)
         encoded = payload.encode(model, request.sequences)
         # Not kept while the items wait: they are many times as large as what is encoded of them.
         request.sequences.clear()
