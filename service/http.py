@@ -38,11 +38,13 @@ HTML = b"text/html; charset=utf-8"
 # A report holds data of users: whatever stands in it, a browser loads nothing for it and runs nothing of it.
 _REPORT_POLICY = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'")
 PREDICT = "/predict"
+FEEDBACK = "/feedback"
 _READ = ("GET", "HEAD", "OPTIONS")
 _OWN = {
     PREDICT: ("POST", "OPTIONS"),
     "/model": _READ,
     "/model/report": _READ,
+    FEEDBACK: ("POST", "OPTIONS"),
     "/metrics": _READ,
     "/docs.json": _READ,
     "/": _READ,
@@ -105,6 +107,8 @@ class Gateway:
             raise MethodNotAllowed(f"{route} takes {' and '.join(allowed)}, not {method}", allowed)
         if method == "OPTIONS":
             return Response(204, b"", b"", [(b"allow", ", ".join(allowed).encode())])
+        if route == FEEDBACK:
+            return await self._feedback(scope, receive)
         if route in _OWN:
             return await self._page(route)
         return await self._relay(scope, receive, send)
@@ -122,6 +126,15 @@ class Gateway:
         finally:
             runtime.bodies.release(size)
         return Response(200, answer.body)
+
+    async def _feedback(self, scope: Scope, receive: Receive) -> Response:
+        runtime = self.runtime
+        deadline = asyncio.get_running_loop().time() + runtime.timeout_seconds
+        body, media_type = await runtime.bodies.read(scope["headers"], receive, deadline)
+        try:
+            return Response(200, await runtime.feedback.answer(body, media_type, runtime.registry.live, deadline))
+        finally:
+            runtime.bodies.release(len(body))
 
     async def _page(self, route: str) -> Response:
         if route == "/":
