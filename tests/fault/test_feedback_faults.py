@@ -19,6 +19,8 @@ from gatewise.feedback import FeedbackStore
 from tests.live import Server, serve, wait_for
 from tests.postgres import postgresql
 
+pytestmark = pytest.mark.slow
+
 SERVICE = "tests.contract.fake_service:GatewiseService"
 
 
@@ -33,7 +35,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 def post(server: Server, number: int, **fields: Any) -> httpx.Response:
     items = [{"sequence": [[number, part]], "label": "low"} for part in range(3)]
-    return httpx.post(f"{server.url}/feedback", json={"items": items, **fields}, timeout=60)
+    return httpx.post(f"{server.url}/feedback", json={"items": items, **fields}, timeout=60, verify=False)
 
 
 def stored(url: str) -> set[tuple[int, int]]:
