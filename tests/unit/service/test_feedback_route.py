@@ -259,8 +259,12 @@ def test_a_locked_database_is_503_and_predictions_go_on(monkeypatch: pytest.Monk
             predicted = await client.post("/predict", json={"sequences": [[[1, 2]]]})
             assert predicted.status_code == 200
             assert not any(task.done() for task in waiting)  # the loop never waited for the lock
-            for response in await asyncio.gather(*waiting):
+            responses = await asyncio.gather(*waiting)
+            for response in responses:
                 assert (response.status_code, response.json()["code"]) == (503, "database_unavailable")
+            # Who queued behind the first to fail is told so at once, and does not wait as long again.
+            said = {response.json()["error"] for response in responses}
+            assert "the database failed while this waited for it; try again later" in said
             other.execute("ROLLBACK")
             other.close()
             assert (await client.post("/feedback", json=one([[9, 9]], "low"))).status_code == 200
