@@ -2,6 +2,7 @@
 #
 #   ACCELERATOR=cpu  the service answers with ONNX Runtime alone, without torch
 #   ACCELERATOR=gpu  torch and its CUDA libraries come with it (about 6 GB)
+#   EXTRAS           service,feedback adds what POST /feedback stores by
 #   PYTHON_IMAGE     may name a digest, for builds that are the same each time: python:3.11-slim@sha256:...
 #   PIP_FLAGS        passed to pip, such as the index of torch's CPU wheels for the training image
 #
@@ -19,13 +20,14 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 # Dependencies first, asked for by an empty package: a change of the code does not install them again.
 FROM build AS service-dependencies
 ARG ACCELERATOR
+ARG EXTRAS=service
 ARG PIP_FLAGS=""
 RUN mkdir gatewise && touch gatewise/__init__.py
 # PIP_FLAGS holds several words.
 # hadolint ignore=SC2086
 RUN case "${ACCELERATOR}" in \
-      cpu) pip --python /opt/gatewise/bin/python install ${PIP_FLAGS} -c constraints.txt ".[service]" ;; \
-      gpu) pip --python /opt/gatewise/bin/python install ${PIP_FLAGS} -c constraints.txt ".[service]" torch ;; \
+      cpu) pip --python /opt/gatewise/bin/python install ${PIP_FLAGS} -c constraints.txt ".[${EXTRAS}]" ;; \
+      gpu) pip --python /opt/gatewise/bin/python install ${PIP_FLAGS} -c constraints.txt ".[${EXTRAS}]" torch ;; \
       *) echo "ACCELERATOR is cpu or gpu, not ${ACCELERATOR}" >&2; exit 1 ;; \
     esac
 

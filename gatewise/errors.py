@@ -12,6 +12,9 @@
     │   └── GoldenMismatch     the loaded model does not answer as it did when it was made
     ├── ModelNotFound          the store holds no such model or version
     ├── ModelConflict          the store's state does not allow the change asked for
+    ├── FeedbackConflict       other feedback was stored under the same key
+    ├── DatabaseUnavailable    the database is locked, full, not there or cannot be reached
+    │   └── DatabaseTooNew     a later Gatewise has changed its schema
     ├── UnsupportedModel       an imported model has a part that Gatewise cannot state exactly
     └── MissingDependency      an optional package is needed and not installed
 
@@ -136,6 +139,24 @@ class ModelConflict(GatewiseError):
     """The store's state does not allow the change asked for."""
 
     code = "model_conflict"
+
+
+class FeedbackConflict(GatewiseError):
+    """Other feedback was stored under the same key."""
+
+    code = "feedback_conflict"
+
+
+class DatabaseUnavailable(GatewiseError):
+    """The database is locked, full, not there or cannot be reached; what was asked of it has not been done."""
+
+    code = "database_unavailable"
+
+
+class DatabaseTooNew(DatabaseUnavailable):
+    """A later Gatewise has changed the database's schema."""
+
+    code = "database_too_new"
 
 
 class UnsupportedModel(GatewiseError):

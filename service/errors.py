@@ -4,6 +4,7 @@ GatewiseError
 ├── (the library's tree, in gatewise/errors.py)
 └── ServiceError
     ├── MalformedBody, InvalidRequest      the body is not JSON; is not the request that was promised
+    ├── InvalidFeedback                    a sequence or a label in it breaks the live model's contract
     ├── NoSuchRoute, MethodNotAllowed      the path; the method on it
     ├── NoReport                           the live model was made without
     ├── UnsupportedMediaType, BodyTooLarge
@@ -23,9 +24,12 @@ from typing import NamedTuple
 import orjson
 
 from gatewise.errors import (
+    DatabaseUnavailable,
     Detail,
+    FeedbackConflict,
     GatewiseError,
     InvalidSequence,
+    MissingDependency,
     ModelConflict,
     ModelNotFound,
 )
@@ -49,6 +53,12 @@ class InvalidRequest(ServiceError):
     """The body is JSON, but not a request."""
 
     code = "invalid_request"
+
+
+class InvalidFeedback(ServiceError):
+    """A sequence or a label of feedback breaks the live model's contract."""
+
+    code = "invalid_feedback"
 
 
 class NoSuchRoute(ServiceError):
@@ -152,14 +162,18 @@ STATUS: dict[type[Exception], int] = {
     MethodNotAllowed: 405,
     BodyTimeout: 408,
     ModelConflict: 409,
+    FeedbackConflict: 409,
     BodyTooLarge: 413,
     UnsupportedMediaType: 415,
     InvalidRequest: 422,
+    InvalidFeedback: 422,
     InvalidSequence: 422,
     QueueFull: 429,
     ClientLeft: 499,
     EngineFailure: 500,
+    MissingDependency: 501,
     NotReady: 503,
+    DatabaseUnavailable: 503,
     TimedOut: 504,
 }
 

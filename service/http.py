@@ -42,12 +42,14 @@ HTML = b"text/html; charset=utf-8"
 # A report holds data of users: whatever stands in it, a browser loads nothing for it and runs nothing of it.
 _REPORT_POLICY = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'")
 PREDICT = "/predict"
+FEEDBACK = "/feedback"
 _READ = ("GET", "HEAD", "OPTIONS")
 _ASKED = ("POST", "OPTIONS")
 _OWN = {
     PREDICT: _ASKED,
     "/model": _READ,
     "/model/report": _READ,
+    FEEDBACK: ("POST", "OPTIONS"),
     "/metrics": _READ,
     "/docs.json": _READ,
     "/": _READ,
@@ -122,6 +124,8 @@ class Gateway:
             return await self._infer(scope, receive)
         if route in _PROTOCOL:
             return self._state(route, scope["path"])
+        if route == FEEDBACK:
+            return await self._feedback(scope, receive)
         if route in _OWN:
             return await self._page(route)
         return await self._relay(scope, receive, send)
@@ -169,6 +173,15 @@ class Gateway:
         assert address is not None
         address.check(self.runtime.registry.live)
         return address
+
+    async def _feedback(self, scope: Scope, receive: Receive) -> Response:
+        runtime = self.runtime
+        deadline = asyncio.get_running_loop().time() + runtime.timeout_seconds
+        body, _ = await runtime.bodies.read(scope["headers"], receive, deadline, ["application/json"])
+        try:
+            return Response(200, await runtime.feedback.answer(body, runtime.registry.live, deadline))
+        finally:
+            runtime.bodies.release(len(body))
 
     async def _page(self, route: str) -> Response:
         if route == "/":

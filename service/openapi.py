@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from gatewise.drift import State
-
 from service import inference_protocol as protocol
 
 Schema = dict[str, Any]
@@ -35,6 +34,11 @@ _ERRORS = {
         "questions was made without a report; `gatewise train` makes one",
     ),
     408: ("the body did not arrive in time", "body_timeout", "the body did not arrive in time; 17 bytes had come"),
+    409: (
+        "other feedback was stored under the same key",
+        "feedback_conflict",
+        "key: feedback with this key and other content is stored already; give each submission its own key",
+    ),
     413: (
         "the body or the work in it is too large",
         "body_too_large",
@@ -48,9 +52,16 @@ _ERRORS = {
     ),
     429: ("the queue is full; `Retry-After` says when to try again", "queue_full", "980000 timesteps wait already"),
     500: ("a fault of the service", "internal", "an unexpected error; the server's log says more"),
+    501: (
+        "what stores feedback is not installed",
+        "missing_dependency",
+        "feedback needs sqlalchemy: pip install 'gatewise[feedback]'",
+    ),
     503: ("no model is loaded", "not_ready", "the service is starting"),
     504: ("the answer was not ready in time", "timed_out", "the answer was not ready in time"),
 }
+_PREDICT_ERRORS = (400, 408, 413, 415, 422, 429, 500, 503, 504)
+_FEEDBACK_ERRORS = (*_PREDICT_ERRORS, 409, 501)
 _TEXT = "How far is the moon ?"
 _FLOAT_MAX = 3.4028234663852886e38
 _PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1}
@@ -74,6 +85,7 @@ def document(card: Mapping[str, Any]) -> Schema:
         "servers": [{"url": "."}],
         "paths": {
             "/predict": {"post": _predict(card)},
+            "/feedback": {"post": _feedback(card)},
             "/model": {"get": _get("model", "The live model's card.", _json(_ref("Model"), dict(card)), errors=(503,))},
             "/model/report": {
                 "get": _get("report", "The live model's report, a page.", _text("text/html"), errors=(404, 503))
@@ -117,7 +129,27 @@ def _predict(card: Mapping[str, Any]) -> Schema:
                 "description": "one prediction for each sequence, in order",
                 "content": _json(_ref("PredictResponse")),
             },
-            **{str(status): _error(status) for status in _ERRORS if status != 404},
+            **{str(status): _error(status) for status in _PREDICT_ERRORS},
+        },
+    }
+
+
+def _feedback(card: Mapping[str, Any]) -> Schema:
+    label = card["labels"][0]
+    item = example_item(card)
+    if card["task"] == "step":
+        steps = len(item.split()) if card["kind"] == "text" else len(item)
+        label = [label] * steps
+    request = {"items": [{"sequence": item, "label": label}], "source": "review", "key": "2026-11-23-1"}
+    return {
+        "operationId": "feedback",
+        "summary": "Say what sequences are, for a later training.",
+        "description": "All of it is on the disk before the answer, or none. Labels that the model lacks are taken.",
+        "requestBody": {"required": True, "content": _json(_ref("FeedbackRequest"), request)},
+        "responses": {
+            "200": {"description": "what was stored", "content": _json(_ref("FeedbackResponse"))},
+            **{str(status): _error(status) for status in sorted(_FEEDBACK_ERRORS)},
+            "503": {**_error(503), "description": "no model is loaded, or the database cannot be written now"},
         },
     }
 
@@ -241,7 +273,19 @@ def _schemas(card: Mapping[str, Any]) -> Schema:
         "PredictResponse": _object(
             {
                 "predictions": {"type": "array", "items": _ref("Prediction")},
-                "model": _object({"name": {"type": "string"}, "version": {"type": "string"}}),
+                "model": _identity(),
+            }
+        ),
+        "FeedbackRequest": _feedback_request(card),
+        "FeedbackResponse": _object(
+            {
+                "stored": {"type": "integer", "minimum": 1, "description": "items"},
+                "labels": {
+                    "type": "array",
+                    "items": _object({"label": {"type": "string"}, "is_new": {"type": "boolean"}}),
+                    "description": "every label of the items, and whether the model lacks it",
+                },
+                "model": {**_identity(), "description": "the one that the items were checked against"},
             }
         ),
         "Prediction": prediction,
@@ -263,6 +307,29 @@ def _schemas(card: Mapping[str, Any]) -> Schema:
             }
         ),
     }
+
+
+def _feedback_request(card: Mapping[str, Any]) -> Schema:
+    label: Schema = {"type": "string"}
+    if card["task"] == "step":
+        label = {"type": "array", "minItems": 1, "items": label, "description": "one for each step"}
+    text = {"type": "string", "nullable": True}
+    return _object(
+        {
+            "items": {"type": "array", "minItems": 1, "items": _object({"sequence": _item(card), "label": label})},
+            "source": {**text, "description": "who or what says so"},
+            "key": {
+                **text,
+                "pattern": "^[!-~]{1,200}$",
+                "description": "chosen by the client: sent again with the same items it stores nothing twice",
+            },
+        },
+        required=["items"],
+    )
+
+
+def _identity() -> Schema:
+    return _object({"name": {"type": "string"}, "version": {"type": "string"}})
 
 
 def _item(card: Mapping[str, Any]) -> Schema:

@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 from pydantic import BaseModel
 
-from gatewise.errors import Detail, InvalidSequence
+from gatewise.errors import Detail, InvalidSequence, Loc
 from service.batching import Result
 from service.body import MediaType
 from service.errors import EngineFailure, InvalidRequest, MalformedBody
@@ -92,7 +92,7 @@ def parse(body: bytes | bytearray, max_sequences: int) -> PredictRequest:
     raw = load_json(body, '{"sequences": [...]}')
     details = list(_wrong_fields(raw, max_sequences))
     if details:
-        raise InvalidRequest(_summary(details), details=details[:MAX_DETAILS])
+        raise InvalidRequest(summary(details), details=details[:MAX_DETAILS])
     return PredictRequest(raw["sequences"], raw.get("probabilities"), raw.get("label_set"))
 
 
@@ -153,24 +153,30 @@ def encode(model: LiveModel, sequences: Sequence[Any]) -> list[Encoded]:
     Raises:
         InvalidSequence: at least one is wrong; `details` has the places of the first twenty.
     """
-    predictor, limit = model.predictor, model.max_timesteps
     encoded: list[Encoded] = []
     details: list[Detail] = []
     for i, item in enumerate(sequences):
         try:
-            one = predictor.encode(item, ("sequences", i))
-            if len(one.inputs) > limit:
-                raise InvalidSequence(
-                    f"has {len(one.inputs)} timesteps, and this service takes {limit}", loc=("sequences", i)
-                )
-            encoded.append(one)
+            encoded.append(encode_one(model, item, ("sequences", i)))
         except InvalidSequence as error:
             details += error.details
             if len(details) >= MAX_DETAILS:
                 break
     if details:
-        raise InvalidSequence(_summary(details), details=details[:MAX_DETAILS])
+        raise InvalidSequence(summary(details), details=details[:MAX_DETAILS])
     return encoded
+
+
+def encode_one(model: LiveModel, item: Any, loc: Loc) -> Encoded:
+    """Parse and encode one item.
+
+    Raises:
+        InvalidSequence: it breaks the model's input contract, or is longer than the service takes.
+    """
+    one, limit = model.predictor.encode(item, loc), model.max_timesteps
+    if len(one.inputs) > limit:
+        raise InvalidSequence(f"has {len(one.inputs)} timesteps, and this service takes {limit}", loc=loc)
+    return one
 
 
 def answer(model: LiveModel, encoded: Sequence[Encoded], results: Sequence[Result], request: PredictRequest) -> Answer:
@@ -243,7 +249,8 @@ def _wrong_fields(raw: object, max_sequences: int) -> list[Detail]:
     return wrong
 
 
-def _summary(details: Sequence[Detail]) -> str:
+def summary(details: Sequence[Detail]) -> str:
+    """The first place and what is wrong there, and how many more there are."""
     first = details[0]
     place = _path(first["loc"])
     more = "" if len(details) == 1 else f" (and {len(details) - 1} more in details)"

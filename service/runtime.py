@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from gatewise.drift import NOTHING_SEEN
-from service import payload, registry
+from service import feedback, payload, registry
 from service.batching import Batcher, BatchLimits, Job, Result
 from service.body import BodyReader, Receive
 from service.deadlines import Deadlines
 from service.draining import Drain
 from service.errors import ClientLeft, NotReady, TimedOut
+from service.feedback import Feedback
 from service.metrics import Metrics
 from service.payload import Answer, PredictRequest, Read
 from service.registry import LiveModel, ModelRegistry
@@ -81,6 +82,7 @@ class Runtime:
         self.tracer: Tracer | None = None
         self.bodies: BodyReader
         self.deadlines: Deadlines
+        self.feedback: Feedback
         self._batcher: Batcher | None = None
         self._encoder: ThreadPoolExecutor | None = None
         self._flusher: asyncio.Task[None] | None = None
@@ -98,6 +100,7 @@ class Runtime:
         """
         settings = load_settings()
         check_device(settings)
+        feedback.check(settings)
         if settings.engine != "onnx" and settings.device is not None:
             engine = settings.engine if settings.device == "cpu" else "torch"
             settings = settings.model_copy(update={"device": None, "engine": engine})
@@ -112,6 +115,7 @@ class Runtime:
         self.tracer = Tracer(settings.trace_sample)
         self.deadlines = Deadlines()
         self.bodies = BodyReader(settings.max_body_bytes, settings.max_pending_bytes, self.deadlines)
+        self.feedback = Feedback(settings)
         limits = BatchLimits(
             queue_steps=settings.queue_steps,
             queue_seconds=settings.queue_seconds,
@@ -138,6 +142,7 @@ class Runtime:
             await self._batcher.close(self.settings.timeout_seconds)
         if self._encoder:
             self._encoder.shutdown(wait=False, cancel_futures=True)
+            self.feedback.close()
         self.registry.switch(None)
         gc.unfreeze()
         self.traffic.flush()

@@ -31,6 +31,11 @@ class ServiceSettings(BaseSettings):
     model: str | None = Field(
         default=None, description="an artifact's folder, or name, name:version or name:production from the store"
     )
+    database: str | None = Field(
+        default=None,
+        description="where feedback is kept: sqlite:////an/absolute/path.db or postgresql://user:password@host/name; "
+        "by default an SQLite file beside the stored models, made when the first feedback comes",
+    )
     engine: Literal["auto", "onnx", "torch"] = Field(default="auto", description="what runs the network")
     device: str | None = Field(default=None, description="device of the torch engine, such as cuda; the CPU by default")
     workers: int = Field(default=1, ge=1, le=256, description="processes, each with its own model and queue")

@@ -291,6 +291,36 @@ def test_the_document_describes_what_is_sent_and_answered(
     asyncio.run(check())
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_the_document_describes_feedback(
+    model: tuple[str, str, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def check() -> None:
+        async with serving(monkeypatch, FakePredictor(*model)) as client:
+            document = (await client.get("/docs.json")).json()
+            feedback = document["paths"]["/feedback"]["post"]
+            request = feedback["requestBody"]["content"]["application/json"]
+            item = request["example"]["items"][0]
+            for body in (request["example"], {"items": [item]}, {"items": [item], "source": None, "key": None}):
+                assert_fits(body, request["schema"], document)
+                response = await client.post("/feedback", json=body)
+                assert response.status_code == 200, response.text
+                assert_fits(response.json(), schema_of(feedback, 200), document)
+            unlabelled = {"items": [{"sequence": item["sequence"]}]}
+            for wrong in ({}, {"items": []}, unlabelled, {"items": [item], "x": 1}, {"items": [item], "key": "a b"}):
+                with pytest.raises(AssertionError):
+                    assert_fits(wrong, request["schema"], document)
+                response = await client.post("/feedback", json=wrong)
+                assert response.status_code == 422
+                assert_fits(response.json(), schema_of(feedback, 422), document)
+            again = await client.post("/feedback", json={**request["example"], "source": "other"})
+            assert again.status_code == 409
+            assert_fits(again.json(), schema_of(feedback, 409), document)
+
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
+    asyncio.run(check())
+
+
 def schema_of(operation: dict[str, Any], status: int) -> dict[str, Any]:
     schema: dict[str, Any] = operation["responses"][str(status)]["content"]["application/json"]["schema"]
     return schema

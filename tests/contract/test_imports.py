@@ -103,6 +103,10 @@ def test_nothing_but_the_other_entry_point_imports_the_command_line() -> None:
         (("onnxruntime",), ("gatewise/engines.py", "training/")),
         (("onnx", "h5py", "optuna", "pyarrow", "aeon", "babel", "scipy", "sklearn"), ("training/",)),
         (("starlette", "prometheus_client", "pydantic_settings"), ("service/",)),
+        (
+            ("sqlalchemy", "alembic", "psycopg"),
+            ("gatewise/database.py", "gatewise/feedback.py", "gatewise/migrations/"),
+        ),
         (("pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"), ()),
     ],
 )
@@ -117,6 +121,15 @@ def test_the_store_imports_bentoml_only_when_it_writes() -> None:
         str(found)
         for found in _all_imports()
         if found.file == "gatewise/store.py" and _top(found.module) == "bentoml" and found.at_import
+    ]
+
+
+def test_what_stores_feedback_is_imported_only_when_feedback_comes() -> None:
+    stores = ("gatewise.database", "gatewise.feedback")
+    assert not [
+        str(found)
+        for found in _all_imports()
+        if found.module in stores and found.at_import and found.file != "gatewise/feedback.py"
     ]
 
 
@@ -141,7 +154,7 @@ def test_the_modules_of_a_package_import_each_other_without_a_cycle(package: str
         ("gatewise", ("torch", "bentoml", "onnxruntime")),
         ("gatewise.store", ("torch", "bentoml", "onnxruntime")),
         ("gatewise.predictor", ("torch", "bentoml", "pytorch_lightning", "scipy", "sklearn")),
-        ("service.app", ("torch", "pytorch_lightning", "training", "sklearn", "pandas")),
+        ("service.app", ("torch", "pytorch_lightning", "training", "sklearn", "pandas", "sqlalchemy", "alembic")),
         ("training.readers", ("torch", "pytorch_lightning", "bentoml")),
         ("training.finished", ("torch", "pytorch_lightning", "bentoml", "optuna")),
     ],

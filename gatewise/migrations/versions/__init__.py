@@ -1,0 +1,1 @@
+"""One file for each revision; its name begins with its number."""
