@@ -94,7 +94,8 @@ def test_a_server_holds_settings_epochs_and_figures_of_each_candidate(
     for seed in (0, 1):  # the second job finds the experiment of the first
         said = done(*common, "--epochs", 3, "--mlflow", server, "--seed", seed)
         assert f"Tracked: {server}/#/experiments/" in said
-    artifact = Path(said.splitlines()[-2].split(" in ")[1])
+    [saved] = (line for line in said.splitlines() if line.startswith("Saved "))
+    artifact = Path(saved.split(" in ")[1])
     manifest = json.loads((artifact / "manifest.json").read_text())
     read = subprocess.run([python, "-c", READ, server], capture_output=True, text=True, check=True, timeout=120)
     found = json.loads(read.stdout.splitlines()[-1])
