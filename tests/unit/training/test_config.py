@@ -18,7 +18,10 @@ def test_settings_come_back_typed_and_nothing_else_with_them() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"hiden_size": 8}, r"^here: hiden_size: no such setting; there are: affix_buckets, averaging, batch_size, .*hidden_size"),
+        (
+            {"hiden_size": 8},
+            r"^here: hiden_size: no such setting; there are: affix_buckets, averaging, batch_size, .*hidden_size",
+        ),
         ({"epochs": 0}, r"^here: epochs: .*greater than or equal to 1, got 0"),
         ({"epochs": "many"}, r"^here: epochs: .*valid integer.*got 'many'"),
         ({"cells": ["rnn"]}, r"^here: cells\.0: .*'lstm' or 'gru', got 'rnn'"),
