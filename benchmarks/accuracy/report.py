@@ -43,8 +43,8 @@ def report(records: Iterable[tuple[Key, Record]]) -> str:
         "# Results\n\nMade by `python -m benchmarks.accuracy`. Percent on the test split, mean ± standard deviation "
         "over seeds, their number in brackets. Everything was chosen on validation; Gatewise's figures are those of "
         "the default recipe, trained from scratch and measured on the reloaded artifact. *Chosen* is the cell that "
-        "`gatewise train` would choose with each seed. Minutes are of training alone, on one thread; aeon's first fit "
-        "compiles its functions, which can take longer than the fit.\n"
+        "`gatewise train` would choose with each seed. CPU minutes are those of the whole job on one thread: reading, "
+        "training, packaging, answering; aeon's first fit compiles its functions too, which can take longer.\n"
     )
     parts = [head, f"## Goals\n\n{_goals(of_sets)}"]
     parts += [f"## {name}\n\n{_set_table(SETS[name], rows)}" for name, rows in of_sets.items()]
@@ -119,7 +119,7 @@ def _set_table(each: BenchmarkSet, rows: Rows) -> str:
         if skipped:
             lines.append([row, f"not run: {skipped}", *["-"] * (len(splits) + 1)])
             continue
-        minutes = [record["training_seconds"] / 60 for record in records]
+        minutes = [record["job_cpu_seconds"] / 60 for record in records]
         weights = [record["parameters"] for record in records if record.get("parameters")]
         lines.append(
             [
@@ -130,7 +130,7 @@ def _set_table(each: BenchmarkSet, rows: Rows) -> str:
             ]
         )
     names = {"test": f"test {metric}", "test_without_duplicates": "without duplicates", "test_2": "second test"}
-    head = ["system", *(names.get(split, split) for split in splits), "minutes a fit", "parameters"]
+    head = ["system", *(names.get(split, split) for split in splits), "CPU minutes", "parameters"]
     told = "; ".join(_goal_in_words(goal) for goal in each.goals) or "no goal: a user's plain file"
     return f"Goal: {told}.\n\n{table(head, lines)}"
 

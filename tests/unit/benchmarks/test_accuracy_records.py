@@ -15,7 +15,13 @@ from benchmarks.accuracy.records import Key, Record, Records, packed, unpacked
 MEASURED: Record = {
     "metrics": {"valid": {"accuracy": 0.5, "log_loss": 0.7}, "test": {"accuracy": 0.25}},
     **{"valid_correct": packed(np.array([1.0, 0.0])), "latency_ms": 1.0, "configuration": {"monitor": "accuracy"}},
-    **{"training_seconds": 60.0, "parameters": 7, "commit": "abc", "machine": {"cpu": "x", "when": "2026-01-01"}},
+    **{
+        "training_seconds": 60.0,
+        "job_cpu_seconds": 60.0,
+        "parameters": 7,
+        "commit": "abc",
+        "machine": {"cpu": "x", "when": "2026-01-01"},
+    },
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from benchmarks.accuracy.chosen import chosen
 from benchmarks.accuracy.records import Key, Record, packed
 from benchmarks.accuracy.report import judged, report
 from benchmarks.accuracy.sets import SETS, Goal
+from gatewise.errors import InvalidConfig
+from training.config import check_settings
 from training.dataset import Dataset
 
 
@@ -22,7 +25,7 @@ def record(valid: float, test: float, correct: list[float] | None = None, **fiel
         "metrics": {"valid": metrics, "test": {"accuracy": test}, "test_without_duplicates": {"accuracy": test - 0.01}},
         "valid_correct": packed(np.array(correct or [1.0, 0.0])),
         "configuration": {"monitor": "accuracy"},
-        **{"parameters": 1234, "latency_ms": 1.0, "training_seconds": 90.0},
+        **{"parameters": 1234, "latency_ms": 1.0, "job_cpu_seconds": 90.0},
         **{"commit": "abc", "machine": {"cpu": "x", "when": "2026-01-02 03:04 UTC"}},
         **fields,
     }
@@ -99,9 +102,18 @@ def test_a_part_is_left_out_only_where_the_configuration_has_it() -> None:
     assert settings_without("GRU that remembers", {"update_gate_bias": 1.0}, "gru") == {"update_gate_bias": 0.0}
 
 
-def test_a_part_that_this_recipe_does_not_know_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_is_of_settings_that_exist_and_is_gone_without_them(part: str) -> None:
+    settings = check_settings(PARTS[part], part)
+    name = next(iter(settings))
+    assert settings_without(part, {name: "something else"}, "gru") == settings
+    assert settings_without(part, json.loads(json.dumps(settings)), "gru") is None
+
+
+def test_a_part_of_no_setting_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PARTS, "oracle", {"oracle": False})
-    assert settings_without("oracle", {"oracle": True}, "lstm") is None
+    with pytest.raises(InvalidConfig, match="oracle: no such setting"):
+        settings_without("oracle", {"oracle": True}, "lstm")
 
 
 def test_scores_of_answers_are_those_of_scikit_learn() -> None:
