@@ -83,7 +83,9 @@ def _gatewise(job: Job, each: BenchmarkSet, data: Path) -> Record:
         # Before the first import of bentoml, which reads them then.
         os.environ |= {"BENTOML_HOME": home, "BENTOML_DO_NOT_TRACK": "True"}
         paths = {part: each.path(data, part) for part in ("valid", "test")}
-        settings: dict[str, Any] = {"cells": (job.key.cell,), "seed": job.key.seed, **each.reading, **job.settings}
+        # A target changes no answer; the report then says how often it was kept.
+        settings: dict[str, Any] = {"cells": (job.key.cell,), "seed": job.key.seed, "target_precision": 0.95}
+        settings |= each.reading | job.settings
         result = training.fit(
             data / each.train, **paths, name=each.name.lower().replace("_", "-"), run_dir=Path(home, "runs"), **settings
         )
@@ -91,17 +93,38 @@ def _gatewise(job: Job, each: BenchmarkSet, data: Path) -> Record:
         manifest = artifact.read_manifest(result.artifact)
         figures = next(iter(result.candidates.values()))
         metrics = dict(result.metrics)
+        certainty = json.loads((Path(result.artifact) / artifact.REPORT_JSON).read_text(encoding="utf-8"))["certainty"]
         valid = score(predictor, [each.splits(data, job.key.seed).valid])
         second = each.second(data)
         if second is not None:
             metrics["test_2"] = score(predictor, [second]).metrics
     return {
         "metrics": {"valid": metrics["valid"]} if job.key.without else metrics,
+        "certainty": _on_test(certainty),
         "valid_correct": packed(valid.correct),
         "rows": manifest.data["rows"],
         "configuration": manifest.training["config"],
         "epochs": len(manifest.training["epochs"]),
         **{name: figures[name] for name in ("parameters", "latency_ms", "training_seconds")},
+    }
+
+
+def _on_test(certainty: dict[str, Any]) -> Record:
+    """What the report says of confidences, label sets and abstaining on test rows; counts as [count, rows]."""
+    calibration, sets, abstaining = (certainty[name] for name in ("calibration", "label_sets", "abstaining"))
+    if "test" not in calibration:
+        return {}
+    counts = {
+        "covered": sets["covered"]["test"],
+        "answered": abstaining["answered"]["test"],
+        "right": abstaining["precision"]["test"],
+    }
+    return {
+        "calibration_error": {name: calibration["test"][name] for name in ("before", "after", "by_chance")},
+        "coverage": sets["coverage"],
+        "labels_a_set": sets["mean_size"]["test"],
+        "target_precision": abstaining["target_precision"],
+        **{name: [share["count"], share["rows"]] for name, share in counts.items()},
     }
 
 

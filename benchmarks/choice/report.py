@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Outcome:
         test: the score of each cell, in percent.
         latency_ms: of one sequence of median length alone, on one thread, of each cell.
         difference: on validation, of the better cell to the other, in points; with its p value.
+        certainty: what the chosen cell's record says of it; empty in a record that is older than the figures.
     """
 
     chosen: Cell
@@ -36,6 +37,7 @@ class Outcome:
     latency_ms: dict[Cell, float]
     difference: float
     p_value: float
+    certainty: Record = field(default_factory=dict)
 
     def taken(self, way: str) -> Cell:
         """The cell that a way of choosing takes; of equal test scores the oracle takes the faster one."""
@@ -73,6 +75,7 @@ def _outcome(records: dict[Cell, Record], metric: str) -> Outcome:
         {cell: record["latency_ms"] for cell, record in records.items()},
         100 * test.difference,
         test.p_value,
+        records[decision.cell].get("certainty", {}),
     )
 
 
@@ -86,7 +89,14 @@ def report(of_sets: dict[str, list[Outcome]], adding: Sequence[dict[str, Any]]) 
         "records the wall time. The difference on validation is of accuracy, the better cell's less the other's, in "
         "points, with the p value of the paired test.\n"
     )
-    parts = [head, f"## The sets\n\n{_sets(of_sets)}" if of_sets else "", _adding(adding) if adding else ""]
+    certain = {name: [one.certainty for one in found if one.certainty] for name, found in of_sets.items()}
+    certain = {name: found for name, found in certain.items() if found}
+    parts = [
+        head,
+        f"## The sets\n\n{_sets(of_sets)}" if of_sets else "",
+        f"## How sure the answers are\n\n{_certainty(certain)}" if certain else "",
+        _adding(adding) if adding else "",
+    ]
     return "\n".join(part for part in parts if part)
 
 
@@ -105,6 +115,40 @@ def _sets(of_sets: dict[str, list[Outcome]]) -> str:
     head = ["set", "chosen", "validation difference", *_WAYS, *(f"ms, {way}" for way in _WAYS)]
     note = "\nThe last row's times are the geometric mean over sets of the time relative to the faster cell's.\n"
     return table(head, lines) + note
+
+
+def _certainty(of_sets: dict[str, list[Record]]) -> str:
+    """Of each set the mean over seeds, the counts of all seeds taken together."""
+    lines = []
+    for name, found in of_sets.items():
+        errors = [
+            np.mean([one["calibration_error"][which] for one in found]) for which in ("before", "after", "by_chance")
+        ]
+        covered, answered, right = (_share([one[what] for one in found]) for what in ("covered", "answered", "right"))
+        stated, target = found[0]["coverage"], found[0]["target_precision"]
+        lines.append(
+            [
+                *(name, str(len(found))),
+                *(f"{error:.3f}" for error in errors),
+                *(f"{stated:.0%}", covered, f"{np.mean([one['labels_a_set'] for one in found]):.2f}"),
+                *(f"{target:.0%}", right, answered),
+            ]
+        )
+    head = ["set", "seeds", "error before", "after", "by chance", "stated coverage", "covered", "labels a set"]
+    head += ["target precision", "precision of the answered", "answered"]
+    told = (
+        "Of the chosen cell, on test rows. *Error* is the expected calibration error before and after the temperature "
+        "that was fitted on validation, and what so few rows would show of a perfectly calibrated model. A label set "
+        "is to hold the true label at the stated coverage; a prediction below the threshold that validation gave for "
+        "the target precision is marked as abstained. Where validation is too small to show the target, nothing is "
+        "answered.\n\n"
+    )
+    return told + table(head, lines)
+
+
+def _share(counts: Sequence[tuple[int, int]]) -> str:
+    count, rows = np.sum(counts, axis=0)
+    return f"{count / rows:.1%}" if rows else "-"
 
 
 def _scores(found: Sequence[Outcome], way: str) -> list[float]:

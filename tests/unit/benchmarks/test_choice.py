@@ -47,6 +47,22 @@ def test_each_way_of_choosing_has_its_mean_score_and_time() -> None:
     assert mean[7:] == ["x1.00", "x2.00", "x1.68", "x1.19"]
 
 
+def test_certainty_is_that_of_the_chosen_cell_with_the_rows_of_all_seeds_taken_together(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    good, bad = [1.0] * 100, [1.0] * 50 + [0.0] * 50
+    for seed, (error, covered, answered, right) in enumerate([(0.1, 90, 50, 50), (0.3, 100, 0, 0)]):
+        certainty = {
+            "calibration_error": {"before": error, "after": error / 2, "by_chance": 0.01},
+            **{"coverage": 0.9, "labels_a_set": 1.5, "target_precision": 0.95},
+            **{"covered": [covered, 100], "answered": [answered, 100], "right": [right, answered]},
+        }
+        records.write(Key("trec", "gatewise", "lstm", seed), record(1.0, 0.9, good, certainty=certainty))
+        records.write(Key("trec", "gatewise", "gru", seed), record(0.5, 0.8, bad))
+    text = report(outcomes(records), [])
+    found = lines(text[text.index("How sure") :], "| trec")[0]
+    assert found[1:] == ["2", "0.200", "0.100", "0.010", "90%", "95.0%", "1.50", "95%", "100.0%", "25.0%"]
+
+
 def test_a_set_counts_with_the_seeds_that_both_cells_have(tmp_path: Path) -> None:
     records = Records(tmp_path)
     good, bad = [1.0] * 100, [1.0] * 50 + [0.0] * 50
