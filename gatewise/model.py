@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gatewise.architecture import LEFT_TO_RIGHT, RIGHT_TO_LEFT, ModelConfig
 from gatewise.convolution import ConvBlock, ConvBranch, silenced
+from gatewise.gru import GRU
 
 
 class SequenceClassifier(nn.Module):
@@ -207,7 +208,7 @@ def _recurrence(config: ModelConfig, input_size: int) -> nn.Module:
     if config.cell == "lstm":
         layer = nn.LSTM(input_size, size, batch_first=True)
     elif config.reset_after:
-        layer = nn.GRU(input_size, size, batch_first=True)
+        layer = GRU(input_size, size)
     else:
         layer = ResetBeforeGRU(input_size, size)
     parameters = dict(layer.named_parameters())

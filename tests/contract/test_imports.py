@@ -97,7 +97,16 @@ def test_nothing_but_the_other_entry_point_imports_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("libraries", "homes"),
     [
-        (("torch",), ("gatewise/model.py", "gatewise/convolution.py", "gatewise/torch_engine.py", "training/")),
+        (
+            ("torch",),
+            (
+                "gatewise/model.py",
+                "gatewise/convolution.py",
+                "gatewise/gru.py",
+                "gatewise/torch_engine.py",
+                "training/",
+            ),
+        ),
         (("pytorch_lightning", "lightning", "torchmetrics", "tensorboard"), ("training/",)),
         (("bentoml", "_bentoml_sdk", "_bentoml_impl"), ("gatewise/store.py", "service/")),
         (("onnxruntime",), ("gatewise/engines.py", "training/")),
