@@ -1,7 +1,7 @@
 """The `gatewise` command. Nothing imports it; it and `commands` alone may import training and service, when needed.
 
 Exit codes: 0 done; 1 something unforeseen; 2 a flag or setting is wrong; 3 the data is wrong; 4 the model cannot be
-found or used; 5 a package is missing; 130 stopped by the user.
+found or used; 5 a package is missing; of `retrain` alone 6 nothing new to learn, 7 refused by the gate; 130 stopped.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from rich.table import Table
 
 import gatewise
 from gatewise.commands.drift import drift
+from gatewise.commands.jobs import jobs
+from gatewise.commands.retrain import retrain
 from gatewise.commands.scoring import compare, evaluate, predict
 from gatewise.commands.train import train
 from gatewise.errors import (
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from gatewise.store import ModelVersion, Store
     from service.settings import ServiceSettings
 
+_INDENT = orjson.OPT_INDENT_2
 # Beyond a request's own time, for a worker to end.
 _DRAIN_SECONDS = 5
 _EXIT_CODES: dict[type[GatewiseError], int] = {
@@ -92,13 +95,14 @@ def main() -> None:
     """
 
 
-for _command in (train, evaluate, compare, predict, drift):
+for _command in (train, retrain, jobs, evaluate, compare, predict, drift):
     main.add_command(_command)
 
 
 def train_main() -> None:
-    """`python -m training`: the train command alone."""
-    main(["train", *sys.argv[1:]], prog_name="python -m training")
+    """`python -m training`: the commands that train alone; `train` where none is named."""
+    given = sys.argv[1:]
+    main(given if given[:1] == ["retrain"] else ["train", *given], prog_name="python -m training")
 
 
 @main.command()
@@ -226,19 +230,24 @@ def _headline(metrics: dict[str, Any]) -> str:
 @models.command()
 @click.argument("model")
 def show(model: str) -> None:
-    """Show a model's manifest and the moves of its production pointer."""
+    """Show a model's manifest, what the gate said of it, and the moves of its production pointer, as JSON."""
     from gatewise.artifact import verify
     from gatewise.store import Store, resolve
 
     path, version = resolve(model)
-    manifest = verify(path)
+    name = model.partition(":")[0]
+    gate = Store().noted(name, version, "gate") if version else None
+    try:
+        manifest = verify(path)
+    except ArtifactError:
+        # Damage may be what it was refused for.
+        click.echo(orjson.dumps({"version": version, "path": str(path), "gate": gate}, option=_INDENT).decode())
+        raise
     fields = manifest.model_dump(mode="json", exclude={"files"})
     if version:
-        fields = {"version": version, "path": str(path), **fields}
-        fields["production_history"] = [
-            move.model_dump(mode="json") for move in Store().history(model.partition(":")[0])
-        ]
-    click.echo(orjson.dumps(fields, option=orjson.OPT_INDENT_2).decode())
+        fields = {"version": version, "path": str(path), **fields, "gate": gate}
+        fields["production_history"] = [move.model_dump(mode="json") for move in Store().history(name)]
+    click.echo(orjson.dumps(fields, option=_INDENT).decode())
 
 
 @models.command()

@@ -29,8 +29,8 @@ def settings_of(flags: dict[str, Any]) -> dict[str, Any]:
         if not equals:
             raise InvalidConfig(f"--set: {assignment!r} is not NAME=VALUE")
         settings |= check_settings({name.strip(): _value(value.strip())}, "--set")
-    given = {name: flags[name] for name in _SETTING_FLAGS if flags[name] is not None}
-    if flags["sizes"]:
+    given = {name: flags[name] for name in _SETTING_FLAGS if flags.get(name) is not None}
+    if flags.get("sizes"):
         given["sizes"] = tuple(part.strip() for part in flags["sizes"].split(","))
     if flags["cells"]:
         given["cells"] = tuple(part.strip().lower() for part in flags["cells"].split(","))

@@ -193,9 +193,9 @@ def test_a_database_of_a_later_gatewise_is_refused_by_name_and_left_as_it_is(url
     store.add(submission(("p", "x")))
     engine = sa.create_engine(check_url(url))
     with engine.begin() as connection:
-        assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one() == "0001"
+        assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one() == "0002"
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(DatabaseTooNew, match="at revision 9999, and the last that this Gatewise knows is 0001"):
+    with pytest.raises(DatabaseTooNew, match="at revision 9999, and the last that this Gatewise knows is 0002"):
         Database(url)
     with engine.begin() as connection:
         assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one() == "9999"
