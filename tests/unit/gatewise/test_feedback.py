@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import secrets
 import sqlite3
 import subprocess
 import sys
@@ -22,29 +21,8 @@ from gatewise.content import pack
 from gatewise.database import Database, check_url
 from gatewise.errors import DatabaseTooNew, DatabaseUnavailable, FeedbackConflict, InvalidConfig
 from gatewise.feedback import FeedbackStore, Label, Submission
-from tests.postgres import postgresql
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgresql() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database of its own for each test."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'deep' / 'feedback.db'}"
-        return
-    admin = sa.create_engine(check_url(request.getfixturevalue("server")), isolation_level="AUTOCOMMIT")
-    name = f"test_{secrets.token_hex(8)}"
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    admin.dispose()
-    yield check_url(request.getfixturevalue("server")).set(database=name).render_as_string()
 
 
 @pytest.fixture
