@@ -18,7 +18,7 @@ from training.dataset import Dataset
 from training.readers import ReadOptions, read
 
 DAYS, WRONG = 7, 0.1
-DRIFTS_ON, SCALE, SHIFT = 4, 0.6, 30.0
+DRIFTS_ON, SCALE, SHIFT = 4, 0.3, 20.0
 
 
 @dataclass(frozen=True)
