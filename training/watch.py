@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -44,8 +44,12 @@ class Watch:
     def say(self, line: str) -> None:
         """Show a line, log it with its time, and keep it as the last one."""
         self._say(line)
-        self._log.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line}\n")
         self.detail = line.strip()
+        try:
+            self._log.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line}\n")
+        except OSError as error:
+            # A full disk is not to hide what the line says of it.
+            logger.warning("job %d: its log cannot be written: %s", self.job.id, error)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -70,7 +74,8 @@ class Watch:
         finally:
             self._changed.set()
             beats.join()
-            self._log.close()
+            with suppress(OSError):
+                self._log.close()
 
     def finish(self, result: dict[str, Any]) -> None:
         """Record that the job is done, and what came of it."""

@@ -11,10 +11,11 @@ import json
 import multiprocessing
 import os
 import random
-import resource
+import shutil
 import signal
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ from training.fitting import Devices
 from training.module import ClassifierModule
 from training.retrain import RetrainOptions
 
+pytestmark = pytest.mark.slow
+
 FEEDBACK = texts(30, 1, "fruit", "road", "sea")
 EPOCH, REFIT = 10, 12  # steps, of 159 rows to train on and of 183 with those of validation
 # Where a job kills itself: a function that it calls, and how often before.
@@ -57,7 +60,7 @@ PLACES: dict[str, tuple[Any, str, int]] = {
     "registering: before the note of its files": (origin.Origin, "note", 0),
     "registering: before the run's record": (runs.Run, "finish", 0),
     "judging: before the gate": (retrain, "judge", 0),
-    "promoting: before the record": (gatewise.store.Store, "note", 1),
+    "promoting: before the record": (gatewise.store.Store, "note", 0),
     "promoting: before the pointer": (gatewise.production.ProductionPointer, "_record", 0),
     "promoting: while the pointer is written": (os, "fsync", 0),
     "promoting: after the pointer": (watch.Watch, "finish", 0),
@@ -115,7 +118,11 @@ def in_a_process(place: Place, moment: str | None = None, **more: Any) -> int:
 
 
 def run_job(place: Place, moment: str | None, more: dict[str, Any]) -> None:
-    """The process: what it says stands in said.txt; `slow` makes each step take a while, `full` fills the disk."""
+    """The process: what it says stands in said.txt.
+
+    Args:
+        more: `slow` makes each step take a while; `full` is a moment, and the disk that has no room from there on.
+    """
     os.environ["BENTOML_HOME"] = str(place.home)
     fix_latencies()
     if moment:
@@ -123,9 +130,9 @@ def run_job(place: Place, moment: str | None, more: dict[str, Any]) -> None:
     if more.get("slow"):
         patch(ClassifierModule, "training_step", lambda number: time.sleep(0.05))
     if "full" in more:
-        owner, name, _ = PLACES[more["full"]]
-        # Nothing more than this is written to a file from there on, as on a disk that is full.
-        patch(owner, name, lambda number: resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, resource.RLIM_INFINITY)))
+        moment, disk = more["full"]
+        owner, name, _ = PLACES[moment]
+        patch(owner, name, lambda number: fill(disk))
     options = RetrainOptions(
         "words",
         place.database,
@@ -136,6 +143,12 @@ def run_job(place: Place, moment: str | None, more: dict[str, Any]) -> None:
     )
     with (place.folder / "said.txt").open("a", buffering=1) as file, contextlib.suppress(watch.Stopped):
         retrain.retrain(options, say=lambda line: print(line, file=file))
+
+
+def fill(disk: Path) -> None:
+    with (disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(512))
 
 
 def patch(owner: Any, name: str, before: Callable[[int], None]) -> None:
@@ -288,19 +301,45 @@ def test_feedback_that_comes_after_a_kill_waits_for_the_next_retraining(place: P
     assert not same_model(place.store.get("words").path, undisturbed.production().path)
 
 
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """A disk of 4 MB in place of a folder, with what stands there."""
+    kept = folder.with_name("kept")
+    shutil.copytree(folder, kept)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("this user may not mount a small disk")
+    try:
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+        yield
+        shutil.rmtree(kept)
+        shutil.copytree(folder, kept)
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+    shutil.copytree(kept, folder, dirs_exist_ok=True)
+
+
 @pytest.mark.parametrize(
-    "full",
-    ["saving: before packing", "saving: in the last artifact's files", "registering: before the store"],
+    ("moment", "folder", "told"),
+    [
+        ("saving: in a candidate's files", "jobs", "No space left on device"),
+        ("saving: in the last artifact's files", "jobs", "No space left on device"),
+        ("registering: before the store", "home", "cannot add 'words': the disk is full"),
+    ],
 )
-def test_a_full_disk_while_saving_is_said_and_with_room_again_the_same_command_goes_on(
-    place: Place, made: Place, undisturbed: Place, full: str
+def test_a_full_disk_is_said_and_with_room_again_the_same_command_goes_on(
+    place: Place, made: Place, undisturbed: Place, moment: str, folder: str, told: str
 ) -> None:
-    assert in_a_process(place, full=full) == 1
-    [job] = jobs(place)
-    assert job.state == "failed"
-    assert "File too large" in str(job.error)
-    assert [version.version for version in place.store.list("words")] == [made.production().version]
-    assert in_a_process(place) == 0
+    disk = place.folder / folder
+    disk.mkdir(exist_ok=True)
+    with small_disk(disk):
+        assert in_a_process(place, full=(moment, disk)) == 1
+        [job] = jobs(place)
+        assert job.state == "failed"
+        assert told in str(job.error)
+        assert [version.version for version in place.store.list("words")] == [made.production().version]
+        (disk / "filler").unlink()
+        assert in_a_process(place) == 0
     assert_ended_alike(place, undisturbed, 1)
 
 
