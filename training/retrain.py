@@ -112,7 +112,7 @@ def retrain(
     ask: Callable[[str], bool] | None = None,
     console: Console | None = None,
 ) -> Outcome:
-    """Do the job, or go on with the one that was left off.
+    """Do the job, or go on with the one that was left off. Call it from the main thread: signals stop it.
 
     Args:
         ask: puts a question to the user, with `promote="ask"`.
@@ -227,7 +227,8 @@ class _Retraining:
             made = job.result or {}
             if job.state == "finished" and job.request == self.watch.job.request and made.get("version"):
                 same = (made["champion"], made["feedback"]) == (self.champion.version, snapshot.digest)
-                return f"job {job.id} has tried this feedback ({made['result']}): nothing new" if same else None
+                told = f"job {job.id} has made {made['version']} of this feedback ({made['result']}): nothing new"
+                return told if same else None
         return None
 
     def _merge(self, snapshot: Snapshot, origin: Origin, champion: Predictor) -> tuple[Merged, Dataset | None]:

@@ -133,7 +133,7 @@ def test_a_challenger_that_learnt_wrong_labels_is_refused_with_a_reason_and_not_
     assert as_json("jobs", "list", "--json")[0]["result"]["result"] == "refused"
     again = retrained("--promote", "auto")
     assert again.exit_code == 6
-    assert "has tried this feedback (refused): nothing new" in again.stdout
+    assert f"has made {newest.version} of this feedback (refused): nothing new" in again.stdout
 
 
 def test_a_challenger_whose_file_is_damaged_is_refused_and_its_record_can_be_read(
