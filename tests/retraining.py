@@ -37,7 +37,7 @@ SETTINGS: dict[str, Any] = {
 }
 STEPS = 6  # of an epoch of the champion: 96 rows to train on
 LATENCIES = {"lstm": 1.0, "gru": 2.0}
-Labelled = Iterable[tuple[str, str]]
+Labelled = Iterable[tuple[Any, Any]]
 
 
 @dataclass(frozen=True)

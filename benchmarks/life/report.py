@@ -39,6 +39,7 @@ def write_report(out: Path, weeks: dict[str, Week]) -> None:
         lines = [_line(evening) for evening in week["evenings"]]
         settings = ", ".join(SETTINGS.get(name, ())) or "the recipe's settings"
         parts.append(f"## {name}\n\n![accuracy by day]({name}.svg)\n\n{table(_HEAD, lines)}")
+        parts += [f"Night {e['day']}, refused: {e['reason']}.\n" for e in week["evenings"] if e["result"] == "refused"]
         seconds = sum(evening["retrain_seconds"] for evening in week["evenings"])
         parts.append(f"With {settings}; seven retrainings took {seconds:.0f} s. {in_words(week['machine'])}.\n")
     (out / "README.md").write_text("\n".join(parts), encoding="utf-8")
@@ -52,7 +53,8 @@ running service; its labels come back by `POST /feedback`, {WRONG:.0%} of them w
 the first channel of the series is another sensor's: {SCALE:g} times what it was, and {SHIFT:g} more.
 
 Accuracy is against the true labels, of the model that answered that day, beside the first model's on the same rows;
-*on test* is on the whole test split, as it would come that day. Made by:
+*on test* is on the whole test split, as it would come that day; *drift* is what `gatewise drift` says of the day's rows and
+the model that answered them (the test questions of trec, which it is measured by, are shorter than its others). Made by:
 
 ```
 python -m benchmarks.life --data FOLDER

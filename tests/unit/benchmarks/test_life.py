@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,7 @@ def test_the_report_has_a_line_for_each_day_and_the_same_plot_for_the_same_figur
     evenings = [
         Evening(day=day, rows=20, has_drifted=day >= 4, retrain_seconds=2.0, **shares, **words) for day in range(1, 8)
     ]
+    evenings[3] = replace(evenings[3], result="refused", reason="recall on test: 'a' from 1.000 to 0.500")
     plots = []
     for _ in range(2):
         report.write_week(tmp_path, "tiny", evenings, {"cpu": "some"})
@@ -72,5 +74,6 @@ def test_the_report_has_a_line_for_each_day_and_the_same_plot_for_the_same_figur
     text = (tmp_path / "README.md").read_text()
     assert "| 3 | 20 | 0.900 | 0.800 | 0.910 | 0.810 | none | promoted |" in text
     assert "| 4, drifted | 20 |" in text
+    assert "Night 4, refused: recall on test: 'a' from 1.000 to 0.500." in text
     assert "seven retrainings took 14 s" in text
     assert plots[0] == plots[1]

@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 import gatewise.cli
 from gatewise.cli import main
-from tests.retraining import Place, fix_latencies, make_place, texts
-from training import gate, measuring, retrain
+from tests.retraining import SETTINGS, Place, fix_latencies, make_place, texts
+from training import gate, job, measuring, retrain
+from training.plan import JobOptions
 
 FEEDBACK = texts(30, 1, "fruit", "road", "sea")
 
@@ -76,13 +78,13 @@ def test_production_learns_its_feedback_and_a_new_class_and_is_promoted(place: P
     counts = shown["feedback"]
     assert counts["train"] + counts["valid"] + counts["gate"] == len(FEEDBACK)
     assert counts["gate"] == next(c for c in shown["checks"] if c["name"] == "overall on feedback")["figures"]["rows"]
-    [job] = as_json("jobs", "list", "--json")
-    assert (job["state"], job["result"]["result"], job["model_name"]) == ("finished", "promoted", "words")
-    folder = Path(job["folder"])
+    [row] = as_json("jobs", "list", "--json")
+    assert (row["state"], row["result"]["result"], row["model_name"]) == ("finished", "promoted", "words")
+    folder = Path(row["folder"])
     assert json.loads((folder / "config.json").read_text()) == recipe
     assert "Training GRU" in (folder / "job.log").read_text()
-    told = cli("jobs", "show", job["id"]).stdout
-    assert f"job {job['id']}: retrain words, finished" in told
+    told = cli("jobs", "show", row["id"]).stdout
+    assert f"job {row['id']}: retrain words, finished" in told
     assert "gatewise retrain words" in (challenger.path / "report.html").read_text()
 
 
@@ -269,3 +271,34 @@ def test_python_m_training_retrain_is_the_same_command(
         gatewise.cli.train_main()
     assert ended.value.code == 6
     assert "there is no feedback for 'words' yet" in capsys.readouterr().out
+
+
+def test_a_tagger_learns_labels_of_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = at(Place(tmp_path), monkeypatch)
+    rng = np.random.default_rng(0)
+
+    def sentence() -> list[str]:
+        return [f"{rng.choice(['run', 'sea'])}{i}" for i in rng.integers(0, 30, size=rng.integers(3, 8))]
+
+    def tags(tokens: list[str]) -> list[str]:
+        return ["VERB" if token.startswith("run") else "NOUN" for token in tokens]
+
+    rows = [sentence() for _ in range(160)]
+    lines = [json.dumps({"tokens": row, "tags": tags(row)}) for row in rows[:100]]
+    (tmp_path / "tags.jsonl").write_text("\n".join(lines))
+    settings = {**SETTINGS, "dense_sizes": (), "affix_buckets": 0}
+    del settings["wide"]
+    options = JobOptions(str(tmp_path / "tags.jsonl"), name="words", settings=settings, run_dir=tmp_path / "runs")
+    champion = job.run(options, say=lambda line: None)
+    place.store.promote(f"words:{champion.version}")
+    place.feed((row, tags(row)) for row in rows[100:])
+    result = retrained("--promote", "auto")
+    assert result.exit_code in (0, 7), result.output
+    shown = as_json("models", "show", place.store.get("words").reference)["gate"]
+    counts = shown["feedback"]
+    assert counts["train"] + counts["valid"] + counts["gate"] == 60
+    checks = {check["name"]: check for check in shown["checks"]}
+    assert checks["overall on feedback"]["figures"]["rows"] == counts["gate"]
+    recalls = checks["recall on test"]["figures"]["classes"]
+    assert [one["label"] for one in recalls] == ["NOUN", "VERB"]
+    assert sum(one["count"] for one in recalls) > checks["overall on test"]["figures"]["rows"]
