@@ -53,8 +53,10 @@ running service; its labels come back by `POST /feedback`, {WRONG:.0%} of them w
 the first channel of the series is another sensor's: {SCALE:g} times what it was, and {SHIFT:g} more.
 
 Accuracy is against the true labels, of the model that answered that day, beside the first model's on the same rows;
-*on test* is on the whole test split, as it would come that day; *drift* is what `gatewise drift` says of the day's rows and
-the model that answered them (the test questions of trec, which it is measured by, are shorter than its others). Made by:
+*on test* is on the whole test split, as it would come that day. *Drift* is what `gatewise drift` says of the day's rows
+and the model that answered them; of trec it is measured by the test questions, which are shorter than the others.
+
+Made by:
 
 ```
 python -m benchmarks.life --data FOLDER
