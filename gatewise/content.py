@@ -38,8 +38,12 @@ class Content:
 def pack(sequence: Sequence) -> Content:
     """Pack a sequence that `gatewise.schema` has parsed: a text, a list of tokens, or readings (T, C)."""
     form, channels, data = _plain(sequence)
-    sha256 = hashlib.sha256(f"{form} {channels}\n".encode() + data).digest()
-    return Content(form, channels, zlib.compress(data), sha256)
+    return Content(form, channels, zlib.compress(data), _sha256(form, channels, data))
+
+
+def sha256_of(sequence: Sequence) -> bytes:
+    """The hash alone of what `pack` would give."""
+    return _sha256(*_plain(sequence))
 
 
 def unpack(form: str, channels: int, data: bytes) -> Sequence:
@@ -51,6 +55,10 @@ def unpack(form: str, channels: int, data: bytes) -> Sequence:
         tokens: list[str] = orjson.loads(plain)
         return tokens
     return np.frombuffer(plain, dtype="<f4").astype(np.float32).reshape(-1, channels)
+
+
+def _sha256(form: Form, channels: int, data: bytes) -> bytes:
+    return hashlib.sha256(f"{form} {channels}\n".encode() + data).digest()
 
 
 def _plain(sequence: Any) -> tuple[Form, int, bytes]:

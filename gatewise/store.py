@@ -1,7 +1,8 @@
 """Model versions and the `production` pointer, on BentoML's model store: the one file of the library that knows it.
 
 A version is a folder `$BENTOML_HOME/models/NAME/VERSION` with the artifact's files and BentoML's `model.yaml`, so that
-`bentoml models list`, `bentoml.models.get` and Bentos see it. The pointer is `$BENTOML_HOME/gatewise/NAME.json`.
+`bentoml models list`, `bentoml.models.get` and Bentos see it. The pointer is `$BENTOML_HOME/gatewise/NAME.json`; notes
+on a version (what it was made of, what the gate said of it) are beside it, in `notes/NAME/VERSION`.
 
 BentoML fills a version's folder in place and lists it from the first file on; a process that dies in the middle leaves
 half a version, on which its `list` then fails. Here a version is made whole elsewhere on the same disk, and one rename
@@ -157,13 +158,22 @@ class Store:
             raise ModelNotFound(f"{wanted!r} begins {len(matches)} versions of {name!r}; give more of one: {listed}")
         raise ModelNotFound(f"{name!r} has no version {wanted!r}; the newest are {listed}, or say {name}:latest")
 
-    def promote(self, reference: str) -> ModelVersion:
-        """Make a version production. `changed` is False where it was production already and nothing was done."""
+    def promote(self, reference: str, *, over: str | None = None) -> ModelVersion:
+        """Make a version production. `changed` is False where it was production already and nothing was done.
+
+        Args:
+            over: the version that must be production until now.
+        Raises:
+            ModelConflict: another one is.
+        """
         name = self.get(reference).name
         with self._locked(name):
             # Looked up again: what the reference means may have moved while another process held the lock.
             version = self.get(reference)
-            changed = self._pointer(name).promote(version.version)
+            pointer = self._pointer(name)
+            if over is not None and (now := pointer.version()) not in (over, version.version):
+                raise ModelConflict(f"production of {name!r} has moved from {over} to {now}; nothing was promoted")
+            changed = pointer.promote(version.version)
         if not changed:
             logger.info("%s is production already; nothing changed", version.reference)
         return replace(version, is_production=True, changed=changed)
@@ -206,8 +216,27 @@ class Store:
                 raise ModelConflict(f"{version.reference} is production; promote another version, then delete this one")
             # Out of sight in one step; the files go after.
             version.path.rename(staging / "deleted")
+            shutil.rmtree(self._note(name, version.version, "").parent, ignore_errors=True)
             self._point_latest(name)
         return replace(version, changed=True)
+
+    def note(self, name: str, version: str, subject: str, fields: dict[str, Any]) -> None:
+        """Keep a note on a stored version, in place of an earlier one on the same subject; it stays on this machine.
+
+        The version's own folder is sealed: its manifest has a checksum of every file.
+        """
+        path = self._note(name, version, subject)
+        with self._locked(name):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_text(path, json.dumps(fields, indent=1))
+
+    def noted(self, name: str, version: str, subject: str) -> dict[str, Any] | None:
+        """The note on a version on a subject; None where there is none."""
+        try:
+            fields: dict[str, Any] = json.loads(self._note(name, version, subject).read_bytes())
+        except FileNotFoundError:
+            return None
+        return fields
 
     def export(self, reference: str, url: str) -> str:
         """Write a version to a folder, an archive file or a URL (see `archive.export`); return where it is."""
@@ -319,6 +348,9 @@ class Store:
 
     def _pointer(self, name: str) -> ProductionPointer:
         return ProductionPointer(self._state / f"{name}.json")
+
+    def _note(self, name: str, version: str, subject: str) -> Path:
+        return self._state / "notes" / name / version / f"{subject}.json"
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:

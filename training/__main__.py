@@ -1,4 +1,4 @@
-"""`python -m training` is `gatewise train`, for a scheduler."""
+"""`python -m training` is `gatewise train`, and `python -m training retrain` is `gatewise retrain`, for a scheduler."""
 
 from gatewise.cli import train_main
 

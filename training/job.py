@@ -24,10 +24,11 @@ from training.config import TrainingConfig
 from training.contenders import Found, contenders
 from training.finishing import Finishing
 from training.learning import Learning
+from training.origin import Origin, Source
 from training.plan import JobOptions, JobResult, Prepared, shown
 from training.preparing import check_valid, cut, encode, fingerprint, fit_encoder, label_order, make_forms
 from training.prior import check_prior, with_pretraining, with_vectors
-from training.recipe import Choice, resolve
+from training.recipe import Choice, follow, resolve
 from training.runs import folder_of, open_run
 from training.splits import Splits, read_splits
 from training.statistics import measure
@@ -40,10 +41,13 @@ _FEW_ROWS = 30
 _FEW_OF_A_CLASS = 8
 
 
-def run(options: JobOptions, *, say: Say = print, console: Console | None = None) -> JobResult:
+def run(
+    options: JobOptions, *, splits: Splits | None = None, say: Say = print, console: Console | None = None
+) -> JobResult:
     """Do the job. With several devices each process runs it; all but the first end after the training.
 
     Args:
+        splits: the rows, where they are not those that the files of the options hold.
         console: a terminal to draw progress bars on.
     Raises:
         InvalidData: the data cannot be read as labelled sequences, with file, row and mend.
@@ -53,7 +57,8 @@ def run(options: JobOptions, *, say: Say = print, console: Console | None = None
     is_first = rank_zero_only.rank == 0
     if not is_first:
         say, console = _silent, None
-    prepared = _prepare(options, say)
+    origin = options.origin or _origin(options)
+    prepared = _prepare(options, splits, say)
     folder = folder_of(options.run_dir, prepared.name, prepared.fingerprint)
     learning = Learning(options, prepared, folder, say, console)
     deadline = time.monotonic() + options.max_seconds if options.max_seconds else None
@@ -78,6 +83,7 @@ def run(options: JobOptions, *, say: Say = print, console: Console | None = None
         result = Finishing(learning, job, deadline, found).finish(field, learning.fit_all(field, deadline))
         if tracker:
             tracker.log(artifact.read_manifest(result.artifact), {one.name: one.config for one in field}, say)
+        origin.note(result.name, result.version)
         job.finish({**asdict(result), "artifact": str(result.artifact), "budgets": asdict(budgets_of(config))})
     return result
 
@@ -90,13 +96,24 @@ def default_name(data: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", stem).strip("-") or "model"
 
 
-def _prepare(options: JobOptions, say: Say) -> Prepared:
+def _origin(options: JobOptions) -> Origin:
+    source = Source.of(options.data, options.valid, options.test, options.reading, _seed(options))
+    return Origin.of(source, options.embeddings, options.unlabelled)
+
+
+def _seed(options: JobOptions) -> int:
+    return int(options.settings.get("seed", 0))
+
+
+def _prepare(options: JobOptions, splits: Splits | None, say: Say) -> Prepared:
     name = options.name or default_name(options.data)
     check_name(name)
-    say(f"Reading {options.data}")
-    seed = int(options.settings.get("seed", 0))
     dim = open_vectors(options.embeddings).dim if options.embeddings else 0
-    splits = read_splits(options.data, valid=options.valid, test=options.test, options=options.reading, seed=seed)
+    if splits is None:
+        say(f"Reading {options.data}")
+        splits = read_splits(
+            options.data, valid=options.valid, test=options.test, options=options.reading, seed=_seed(options)
+        )
     labels = label_order(splits.train)
     check_valid(splits.valid, labels)
     rows = ", ".join(f"{len(part)} {name}" for name, part in splits.parts().items())
@@ -158,7 +175,10 @@ def _scarcity(splits: Splits, num_classes: int) -> list[str]:
 def _recipe(
     options: JobOptions, splits: Splits, unlabelled: Unlabelled | None, dim: int
 ) -> tuple[TrainingConfig, list[Choice]]:
-    config, choices = resolve(measure(splits.train, divided=splits.divided), options.settings)
+    statistics = measure(splits.train, divided=splits.divided)
+    if options.recipe:
+        return follow(options.recipe, statistics, options.settings)
+    config, choices = resolve(statistics, options.settings)
     if dim:
         config, choices = with_vectors(config, choices, options.settings, dim)
     if unlabelled:

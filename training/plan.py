@@ -12,6 +12,7 @@ from training.config import TrainingConfig
 from training.data import EncodedDataset
 from training.embedding import Forms
 from training.fitting import Devices
+from training.origin import Origin
 from training.preparing import Encoder
 from training.readers import ReadOptions
 from training.recipe import Choice
@@ -31,6 +32,8 @@ class JobOptions:
         run_dir: where jobs keep their folders.
         max_seconds: of training, shared by the cells.
         mlflow: the address of an MLflow server that is told of the job.
+        recipe: a finished model's configuration, to train by in place of one made from the data; `settings` still win.
+        origin: what is noted of the version's files; found from the paths here where None.
     """
 
     data: str
@@ -47,6 +50,8 @@ class JobOptions:
     max_seconds: float | None = None
     tensorboard: bool = False
     mlflow: str | None = None
+    recipe: TrainingConfig | None = None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,25 @@ def resolve(statistics: Statistics, settings: Mapping[str, Any]) -> tuple[Traini
     return config, choices
 
 
+def follow(
+    recipe: TrainingConfig, statistics: Statistics, settings: Mapping[str, Any]
+) -> tuple[TrainingConfig, list[Choice]]:
+    """Take over a finished model's configuration, but for what the user says.
+
+    Returns:
+        as `resolve`.
+    """
+    theirs = {name: getattr(recipe, name) for name in TrainingConfig.model_fields}
+    config, _ = resolve(statistics, {**theirs, **settings})
+    plain = TrainingConfig()
+    choices = [
+        Choice(name, value, "as you said" if name in settings else "as the model before")
+        for name, value in config
+        if value != getattr(plain, name) or name in settings
+    ]
+    return config, choices
+
+
 def _streaming(choice: Choice) -> Choice:
     """The choice, or what takes its place where a sequence is answered as it comes."""
     instead = _STREAMING.get(choice.name, choice.value)

@@ -80,6 +80,9 @@ def _processor() -> str:
 
 def command_of(options: JobOptions) -> str:
     """The command line of a job; files by name, since folders are private."""
+    if options.recipe and options.name:
+        settings = [word for name, value in options.settings.items() for word in _setting(name, value)]
+        return shlex.join(["gatewise", "retrain", options.name, *settings])
     return shlex.join(["gatewise", "train", *_arguments(options)])
 
 

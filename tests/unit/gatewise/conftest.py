@@ -1,15 +1,19 @@
-"""Artifacts that the tests of the library share; who changes one copies it first."""
+"""Artifacts that the tests of the library share (who changes one copies it first), and databases."""
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 import torch
 
+from gatewise.database import check_url
 from tests.artifacts import Made, make_series, make_text
+from tests.postgres import postgresql
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -89,3 +93,23 @@ def copy_of(tmp_path: Path) -> Callable[[Made], Path]:
         return Path(shutil.copytree(made.folder, tmp_path / "copy"))
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    with postgresql() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database of its own for each test."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'deep' / 'feedback.db'}"
+        return
+    admin = sa.create_engine(check_url(request.getfixturevalue("postgresql_server")), isolation_level="AUTOCOMMIT")
+    name = f"test_{secrets.token_hex(8)}"
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    admin.dispose()
+    yield check_url(request.getfixturevalue("postgresql_server")).set(database=name).render_as_string()

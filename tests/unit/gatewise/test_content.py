@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gatewise.content import Sequence, pack, unpack
+from gatewise.content import Sequence, pack, sha256_of, unpack
 
 SERIES = np.array([[1.5, np.nan], [-3e38, 1e-30]], dtype=np.float32)
 
@@ -52,3 +52,8 @@ def test_unlike_sequences_have_unlike_hashes() -> None:
 
 def test_a_long_text_is_stored_in_fewer_bytes() -> None:
     assert len(pack("a hundred words " * 100).data) < 100
+
+
+def test_the_hash_alone_is_that_of_the_packed_sequence() -> None:
+    for sequence in ("text", ["a", "b"], np.array([[1.0, np.nan]], dtype=np.float32)):
+        assert sha256_of(sequence) == pack(sequence).sha256

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import secrets
 import sqlite3
 import subprocess
 import sys
@@ -22,29 +21,8 @@ from gatewise.content import pack
 from gatewise.database import Database, check_url
 from gatewise.errors import DatabaseTooNew, DatabaseUnavailable, FeedbackConflict, InvalidConfig
 from gatewise.feedback import FeedbackStore, Label, Submission
-from tests.postgres import postgresql
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgresql() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database of its own for each test."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'deep' / 'feedback.db'}"
-        return
-    admin = sa.create_engine(check_url(request.getfixturevalue("server")), isolation_level="AUTOCOMMIT")
-    name = f"test_{secrets.token_hex(8)}"
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    admin.dispose()
-    yield check_url(request.getfixturevalue("server")).set(database=name).render_as_string()
 
 
 @pytest.fixture
@@ -193,9 +171,9 @@ def test_a_database_of_a_later_gatewise_is_refused_by_name_and_left_as_it_is(url
     store.add(submission(("p", "x")))
     engine = sa.create_engine(check_url(url))
     with engine.begin() as connection:
-        assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one() == "0001"
+        assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one() == "0002"
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(DatabaseTooNew, match="at revision 9999, and the last that this Gatewise knows is 0001"):
+    with pytest.raises(DatabaseTooNew, match="at revision 9999, and the last that this Gatewise knows is 0002"):
         Database(url)
     with engine.begin() as connection:
         assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one() == "9999"

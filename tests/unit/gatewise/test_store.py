@@ -252,6 +252,29 @@ def test_each_rollback_goes_one_further_back(store: Store, three: list[str]) -> 
     ]
 
 
+def test_a_promotion_over_a_version_is_refused_once_another_is_production(store: Store, three: list[str]) -> None:
+    first, second, third = (f"questions:{version}" for version in three)
+    store.promote(first)
+    assert store.promote(second, over=three[0]).changed
+    # Again, as a job does that was killed right after it.
+    assert not store.promote(second, over=three[0]).changed
+    with pytest.raises(ModelConflict, match=f"has moved from {three[0]} to {three[1]}; nothing was promoted"):
+        store.promote(third, over=three[0])
+    assert store.get("questions:production").version == three[1]
+
+
+def test_a_note_stays_beside_its_version_and_goes_with_it(store: Store, three: list[str]) -> None:
+    assert store.noted("questions", three[0], "gate") is None
+    store.note("questions", three[0], "gate", {"passed": False})
+    store.note("questions", three[0], "gate", {"passed": True})
+    store.note("questions", three[0], "origin", {"data": "q.csv"})
+    assert store.noted("questions", three[0], "gate") == {"passed": True}
+    assert store.noted("questions", three[1], "gate") is None
+    assert not {"gate.json", "origin.json"} & {file.name for file in store.get(f"questions:{three[0]}").path.iterdir()}
+    store.delete(f"questions:{three[0]}")
+    assert store.noted("questions", three[0], "gate") is None
+
+
 def test_a_rollback_passes_over_versions_deleted_since(store: Store, three: list[str]) -> None:
     for version in three:
         store.promote(f"questions:{version}")

@@ -14,8 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 from gatewise.artifact import Abstaining, LabelSets, restate
-from gatewise.cli import _read_options, _seconds, _settings, main
-from gatewise.cli import train as train_command
+from gatewise.cli import main
+from gatewise.commands.reading import read_options
+from gatewise.commands.settings import seconds_of, settings_of
+from gatewise.commands.train import train as train_command
 from tests.artifacts import make_series
 from tests.reports import HOSTILE, answered, comparison, data_of, report
 from training.plan import JobOptions
@@ -266,9 +268,9 @@ def test_the_command_of_a_job_is_read_as_the_same_job() -> None:
     assert words[:3] == ["gatewise", "train", "my data.csv"]
     assert not [word for word in words if "/" in word]
     context = train_command.make_context("train", words[2:])
-    assert _read_options(context.params) == options.reading
-    assert _settings(context.params) == settings
-    assert _seconds(context.params["max_time"]) == 90
+    assert read_options(context.params) == options.reading
+    assert settings_of(context.params) == settings
+    assert seconds_of(context.params["max_time"]) == 90
     assert (context.params["test"], context.params["name"]) == ("test.csv", "questions")
 
 

@@ -11,7 +11,7 @@ import pytest
 from gatewise.errors import InvalidConfig
 from training.config import TrainingConfig
 from training.dataset import Dataset
-from training.recipe import resolve
+from training.recipe import follow, resolve
 from training.statistics import Statistics, measure
 
 TEXT = Statistics("text", "sequence", 5000, (10, 30, 60), {"a": 3000, "b": 2000}, bio=False)
@@ -333,3 +333,19 @@ def test_a_part_that_waits_is_refused_where_the_model_must_stream() -> None:
         resolve(SERIES, {"needs_streaming": True, "bidirectional": True})
     config, _ = resolve(SERIES, {"needs_streaming": True, "bidirectional": False})
     assert not config.bidirectional
+
+
+def test_a_finished_models_recipe_is_followed_whatever_the_rows_are_now() -> None:
+    theirs, _ = resolve(TEXT, {"hidden_size": 32, "seed": 4})
+    config, choices = follow(theirs, replace(TEXT, rows=100_000, lengths=(100, 300, 600)), {"epochs": 2})
+    assert config == theirs.model_copy(update={"epochs": 2})
+    assert theirs.epochs != 2
+    reasons = {choice.name: choice.reason for choice in choices}
+    assert (reasons["epochs"], reasons["hidden_size"]) == ("as you said", "as the model before")
+    assert "select" not in reasons  # as in every plain configuration
+
+
+def test_what_does_not_fit_a_followed_recipe_is_refused() -> None:
+    theirs, _ = resolve(TEXT, {})
+    with pytest.raises(InvalidConfig, match="monitor: span_f1 needs BIO tags"):
+        follow(theirs, TEXT, {"monitor": "span_f1"})

@@ -1,0 +1,1 @@
+"""The commands of `gatewise`, by idea; `gatewise.cli` alone imports them."""
