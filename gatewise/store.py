@@ -160,11 +160,11 @@ class Store:
         name, colon, wanted = reference.partition(":")
         if wanted == "production":
             return self._production(name)
-        versions = self.list(name)
-        if colon and (self._models / name / wanted).is_dir() and _NAME.fullmatch(name) and _NAME.fullmatch(wanted):
+        if colon and _NAME.fullmatch(name) and _NAME.fullmatch(wanted) and (self._models / name / wanted).is_dir():
             version = self._read(name, wanted)
             if version is not None:
-                return replace(version, is_production=any(v.is_production for v in versions if v.version == wanted))
+                return _marked(version, self._listed_pointer(name))
+        versions = self.list(name)
         if not versions:
             raise ModelNotFound(self._unknown(name))
         if not colon or wanted == "latest":
@@ -371,12 +371,7 @@ class Store:
         return replace(published, changed=True)
 
     def _versions(self, name: str) -> Iterator[ModelVersion]:
-        try:
-            state = self._pointer(name).read()
-        except ModelConflict as error:
-            logger.warning("%s", error)
-            state = PointerState()
-        shadow = state.shadow.version if state.shadow else None
+        state = self._listed_pointer(name)
         for version in _folders(self._models / name):
             try:
                 entry = self._read(name, version)
@@ -384,7 +379,15 @@ class Store:
                 logger.warning("left out of the list: %s", error)
                 continue
             if entry is not None:
-                yield replace(entry, is_production=version == state.version, is_shadow=version == shadow)
+                yield _marked(entry, state)
+
+    def _listed_pointer(self, name: str) -> PointerState:
+        """What the pointer says; where it is damaged, nothing: versions can be named all the same."""
+        try:
+            return self._pointer(name).read()
+        except ModelConflict as error:
+            logger.warning("%s", error)
+            return PointerState()
 
     def _read(self, name: str, version: str) -> ModelVersion | None:
         """The entry, or None where it is a whole model of BentoML's that Gatewise did not make, or is gone."""
@@ -501,6 +504,11 @@ class Store:
             replace_text(folder / _LATEST, versions[0].version)
         elif not _folders(folder):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _marked(version: ModelVersion, state: PointerState) -> ModelVersion:
+    shadow = state.shadow.version if state.shadow else None
+    return replace(version, is_production=version.version == state.version, is_shadow=version.version == shadow)
 
 
 def resolve(model: str, *, home: str | Path | None = None) -> tuple[Path, str | None]:
