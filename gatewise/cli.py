@@ -692,7 +692,7 @@ def promote(model: str, shadow: bool | None, sample: float) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def compare_shadows(name: str, as_json: bool) -> None:
     """Show what versions that shadowed production answered, and how fast, beside it."""
-    from gatewise.shadow_table import print_comparisons
+    from gatewise.shadow_table import table
     from gatewise.store import Store
 
     found = Store().comparisons(name).list()
@@ -703,7 +703,7 @@ def compare_shadows(name: str, as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps([one.summary() for one in found], option=orjson.OPT_INDENT_2).decode())
     else:
-        print_comparisons(found, Console(width=None if sys.stdout.isatty() else 140))
+        click.echo("\n\n".join("\n".join(table(one)) for one in found))
 
 
 @models.command()

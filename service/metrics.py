@@ -161,16 +161,15 @@ class Metrics:
         self._store_failures.inc()
 
     def count_shadow(self, result: str, champion: float | None = None, challenger: float | None = None) -> None:
-        """A shadow has run a sequence, in so many seconds; from its thread."""
+        """A shadow has run a sequence, in so many seconds."""
         self._shadow.labels(result).inc()
         if champion is not None and challenger is not None:
             self._shadow_seconds.labels("champion").observe(champion)
             self._shadow_seconds.labels("challenger").observe(challenger)
 
-    def count_shadow_dropped(self, requests: int) -> None:
-        """A shadow was busy; from its thread."""
-        if requests:
-            self._shadow_dropped.inc(requests)
+    def count_shadow_dropped(self) -> None:
+        """A request found the shadow busy."""
+        self._shadow_dropped.inc()
 
     def set_drift(self, drift: Drift) -> None:
         """The live model's window has moved, or another model has become live."""

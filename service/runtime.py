@@ -45,7 +45,6 @@ INLINE_STEPS = 512
 # Batches that the model does in less run on the event loop itself.
 _INLINE_SECONDS = 0.02
 _METRICS_SECONDS = 0.5
-_SHADOW_CLOSE_SECONDS = 2.0
 # Most requests are answered sooner than this, and are spared the watch for a client that leaves.
 _PATIENCE_SECONDS = 0.1
 
@@ -153,7 +152,7 @@ class Runtime:
         if self.switch:
             self.switch.close()
         if self.shadow:
-            await asyncio.to_thread(self.shadow.close, _SHADOW_CLOSE_SECONDS)
+            self.shadow.close(wait=True)
             self.shadow = None
         if self._batcher and self.settings:
             await self._batcher.close(self.settings.timeout_seconds)

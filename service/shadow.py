@@ -1,18 +1,22 @@
 """A challenger's answers to a sample of the requests, which nobody is given: how they compare with the champion's.
 
-A request that is drawn leaves a copy of its sequences here once it has been answered. A thread runs them when the
-worker has nothing else to do, one sequence at a time, through the champion and the challenger alike, so that both are
-timed in the same way. What finds the thread busy is dropped: the champion waits for nothing here.
+A request that is drawn leaves a copy of its sequences here once it has been answered. They are run when the worker has
+nothing else to do, one sequence at a time, through the champion and the challenger alike, so that both are timed in the
+same way. What finds no room is dropped: the champion waits for nothing here but a sequence that has just begun.
+
+Short ones run on the event loop. In a thread they would fight it for Python's lock, and it would wait longer for that
+than they take. And they take a fifth of the worker's time at most, since a core that seems idle may be another's.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import queue
 import random
-import threading
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from gatewise.errors import GatewiseError
 from gatewise.shadow import Comparison, Comparisons
@@ -25,9 +29,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("gatewise.service")
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 MAX_PENDING_BYTES = 4 * 1024 * 1024
 _IDLE_SECONDS = 0.002
+_REST = 4.0  # times as long as it worked
 _SAVE_SECONDS = 1.0
+# What takes longer leaves the event loop.
+_INLINE_SECONDS = 0.002
+_INLINE_STEPS = 512
 
 
 class ShadowRun:
@@ -35,7 +46,7 @@ class ShadowRun:
 
     Args:
         sample: share of the requests that are drawn.
-        batcher: of the champion; the thread runs while it is idle.
+        batcher: of the champion; the shadow runs while it is idle.
         records: where the comparison is kept.
     """
 
@@ -53,13 +64,11 @@ class ShadowRun:
         self._records, self._metrics = records, metrics
         self._random = random.Random()
         self._found = self._nothing()
-        self._save_at = 0.0
-        self._copies: queue.SimpleQueue[tuple[list[Any], int]] = queue.SimpleQueue()
-        self._lock = threading.Lock()  # of what the event loop and the thread both change
-        self._pending_bytes = self._dropped = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="gatewise-shadow", daemon=True)
-        self._thread.start()
+        self._copies: asyncio.Queue[tuple[list[Any], int]] = asyncio.Queue()
+        self._pending_bytes = 0
+        self._seconds_per_step: dict[bool, float] = {}  # of the champion, and not of it
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="gatewise-shadow")
+        self._tasks = [asyncio.create_task(work()) for work in (self._compare_for_ever, self._save_for_ever)]
 
     def draws(self) -> bool:
         """Whether a request is one of the sample."""
@@ -71,53 +80,36 @@ class ShadowRun:
         Args:
             size: bytes of its body.
         """
-        with self._lock:
-            if self._pending_bytes and self._pending_bytes + size > MAX_PENDING_BYTES:
-                self._dropped += 1
-                return
-            self._pending_bytes += size
-        self._copies.put((sequences, size))
+        if self._pending_bytes and self._pending_bytes + size > MAX_PENDING_BYTES:
+            self._found.dropped += 1
+            self._metrics.count_shadow_dropped()
+            return
+        self._pending_bytes += size
+        self._copies.put_nowait((sequences, size))
 
-    def close(self, timeout_seconds: float | None = None) -> None:
+    def close(self, *, wait: bool = False) -> None:
         """Compare no more; what was found is kept.
 
         Args:
-            timeout_seconds: how long to wait for that; not at all by default.
+            wait: until it is.
         """
-        self._ended.set()
-        if timeout_seconds is not None:
-            self._thread.join(timeout_seconds)
-
-    # The rest runs in the thread.
-
-    def _work(self) -> None:
-        while not self._ended.is_set():
-            self._work_once()
-            if time.monotonic() > self._save_at:
-                self._save()
+        for task in self._tasks:
+            task.cancel()
         self._save()
+        self._thread.shutdown(wait=wait)
 
-    def _work_once(self) -> None:
-        try:
-            sequences, size = self._copies.get(timeout=_SAVE_SECONDS / 2)
-        except queue.Empty:
-            return
-        for item in sequences:
-            if self._ended.is_set():
-                break
-            self._compare(item)
-        with self._lock:
+    async def _compare_for_ever(self) -> None:
+        while True:
+            sequences, size = await self._copies.get()
+            for item in sequences:
+                await self._compare(item)
             self._pending_bytes -= size
 
-    def _compare(self, item: Any) -> None:
+    async def _compare(self, item: Any) -> None:
         # In turns, so that neither always finds the cache as the other left it.
-        order = [self.champion, self._challenger]
-        if self._found.rows % 2:
-            order.reverse()
-        answers = {}
+        order = [True, False] if self._found.rows % 2 else [False, True]
         try:
-            for model in order:
-                answers[model is self.champion] = self._run(model, item)
+            answers = {is_champion: await self._run(item, is_champion=is_champion) for is_champion in order}
         except Exception as error:
             if not isinstance(error, GatewiseError):
                 logger.warning("the shadow broke on a sequence: %r", error)
@@ -130,25 +122,37 @@ class ShadowRun:
         self._found.challenger_seconds.add(shadow_seconds)
         self._metrics.count_shadow("agreed" if agree else "differed", seconds, shadow_seconds)
 
-    def _run(self, model: LiveModel, item: Any) -> tuple[list[str], float]:
+    async def _run(self, item: Any, *, is_champion: bool) -> tuple[list[str], float]:
         """The labels of a sequence, and the seconds of the network for it alone."""
-        while not self._batcher.is_idle and not self._ended.wait(_IDLE_SECONDS):
-            pass
-        encoded = encode_one(model, item, ())
+        while not self._batcher.is_idle:
+            await asyncio.sleep(_IDLE_SECONDS)
         started = time.perf_counter()
-        logits = model.predictor.logits([encoded.inputs])[0]
-        seconds = time.perf_counter() - started
-        fields = vars(model.predictor.answer(encoded, logits))
+        model = self.champion if is_champion else self._challenger
+        encoded = await self._do(len(item) <= _INLINE_STEPS, encode_one, model, item, ())
+        steps = len(encoded.inputs)
+        is_short = steps * self._seconds_per_step.get(is_champion, 1.0) < _INLINE_SECONDS
+        logits, seconds = await self._do(is_short, _timed, model, encoded.inputs)
+        self._seconds_per_step[is_champion] = seconds / steps
+        fields = vars(await self._do(steps <= _INLINE_STEPS, model.predictor.answer, encoded, logits))
+        await asyncio.sleep(max(_IDLE_SECONDS, _REST * (time.perf_counter() - started)))
         return [fields["label"]] if "label" in fields else list(fields["labels"]), seconds
 
+    async def _do(self, is_short: bool, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        if is_short:
+            return work(*args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: work(*args, **kwargs))
+
+    async def _save_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(_SAVE_SECONDS)
+            self._save()
+
     def _save(self) -> None:
-        with self._lock:
-            self._found.dropped, self._dropped = self._dropped, 0
         found, self._found = self._found, self._nothing()
-        self._save_at = time.monotonic() + _SAVE_SECONDS
-        if found == self._nothing():
-            return
-        self._metrics.count_shadow_dropped(found.dropped)
+        if found != self._nothing():
+            self._thread.submit(self._keep, found)
+
+    def _keep(self, found: Comparison) -> None:
         try:
             self._records.add(found)
         except (OSError, GatewiseError) as error:
@@ -156,3 +160,9 @@ class ShadowRun:
 
     def _nothing(self) -> Comparison:
         return Comparison(champion=self.champion.identity["version"], challenger=self._challenger.identity["version"])
+
+
+def _timed(model: LiveModel, inputs: Any) -> tuple[Any, float]:
+    started = time.perf_counter()
+    logits = model.predictor.logits([inputs])[0]
+    return logits, time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""A shadow's thread: it waits for the champion to be idle, drops what it has no room for, and keeps what it found."""
+"""A shadow: it waits for the champion to be idle, drops what it has no room for, and keeps what it found."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-
-import pytest
 
 from gatewise.shadow import Comparison, Comparisons
 from service.metrics import Metrics
@@ -50,49 +48,58 @@ def within(test: Callable[[], Awaitable[None]]) -> None:
 
 
 def test_agreements_differences_and_refusals_are_kept(tmp_path: Path) -> None:
-    shadowed = Shadowed(tmp_path, Contrary(version="v2"))
-    shadowed.run.offer([HIGH, LOW], 10)
-    shadowed.run.offer([HIGH, [[1.0]]], 10)  # the last has a channel too few
-    within(lambda: soon(lambda: sum(one.rows + one.failed for one in shadowed.records.list()) == 4, "four sequences"))
-    shadowed.run.close(30)
-    found = shadowed.found()
-    assert (found.champion, found.challenger) == ("v1", "v2")
-    assert (found.rows, found.agreed, found.failed, found.dropped) == (3, 2, 1, 0)
-    assert found.differences == {"low": {"high": 1}}
-    assert found.champion_seconds.count == found.challenger_seconds.count == 3
+    async def test() -> None:
+        shadowed = Shadowed(tmp_path, Contrary(version="v2"))
+        shadowed.run.offer([HIGH, LOW], 10)
+        shadowed.run.offer([HIGH, [[1.0]]], 10)  # the last has a channel too few
+        await soon(lambda: sum(one.rows + one.failed for one in shadowed.records.list()) == 4, "four sequences")
+        shadowed.run.close(wait=True)
+        found = shadowed.found()
+        assert (found.champion, found.challenger) == ("v1", "v2")
+        assert (found.rows, found.agreed, found.failed, found.dropped) == (3, 2, 1, 0)
+        assert found.differences == {"low": {"high": 1}}
+        assert found.champion_seconds.count == found.challenger_seconds.count == 3
+
+    within(test)
 
 
 def test_nothing_runs_while_the_champion_is_busy_and_what_has_no_room_is_dropped(tmp_path: Path) -> None:
-    shadowed = Shadowed(tmp_path, FakePredictor(version="v2"))
-    shadowed.batcher.is_idle = False
-    for _ in range(5):
-        shadowed.run.offer([HIGH], MAX_PENDING_BYTES // 2)
-
     async def test() -> None:
+        shadowed = Shadowed(tmp_path, FakePredictor(version="v2"))
+        shadowed.batcher.is_idle = False
+        for _ in range(5):
+            shadowed.run.offer([HIGH], MAX_PENDING_BYTES // 2)
         await asyncio.sleep(0.2)
         assert shadowed.champion.batches == []
         shadowed.batcher.is_idle = True
         await soon(lambda: bool(shadowed.records.list()) and shadowed.found().rows == 2, "what had room")
+        shadowed.run.close(wait=True)
+        assert (shadowed.found().rows, shadowed.found().dropped) == (2, 3)
 
     within(test)
-    shadowed.run.close(30)
-    assert (shadowed.found().rows, shadowed.found().dropped) == (2, 3)
 
 
 def test_a_shadow_that_is_closed_keeps_what_it_found_and_runs_no_more(tmp_path: Path) -> None:
-    shadowed = Shadowed(tmp_path, FakePredictor(version="v2"))
-    shadowed.batcher.is_idle = False
-    for _ in range(3):
-        shadowed.run.offer([HIGH] * 100, 10)
-    shadowed.run.close(30)
-    assert not shadowed.run._thread.is_alive()
-    assert len(shadowed.champion.batches) <= 1
+    async def test() -> None:
+        shadowed = Shadowed(tmp_path, FakePredictor(version="v2"))
+        shadowed.run.offer([HIGH] * 1000, 10)
+        await soon(lambda: len(shadowed.champion.batches) > 3, "some of them")
+        shadowed.run.close(wait=True)
+        run = len(shadowed.champion.batches)
+        assert 3 <= shadowed.found().rows <= run < 1000
+        await asyncio.sleep(0.1)
+        assert len(shadowed.champion.batches) == run
+
+    within(test)
 
 
-def test_the_share_that_is_drawn_is_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shadowed = Shadowed(tmp_path, FakePredictor(version="v2"))
-    shadowed.run._sample = 0.25
-    shadowed.run._random.seed(7)
-    drawn = sum(shadowed.run.draws() for _ in range(10_000))
-    shadowed.run.close(30)
-    assert 2300 < drawn < 2700  # within five standard deviations
+def test_the_share_that_is_drawn_is_the_sample(tmp_path: Path) -> None:
+    async def test() -> None:
+        shadowed = Shadowed(tmp_path, FakePredictor(version="v2"))
+        shadowed.run._sample = 0.25
+        shadowed.run._random.seed(7)
+        drawn = sum(shadowed.run.draws() for _ in range(10_000))
+        shadowed.run.close(wait=True)
+        assert 2300 < drawn < 2700  # within five standard deviations
+
+    within(test)
