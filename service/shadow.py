@@ -5,7 +5,7 @@ nothing else to do, one sequence at a time, through the champion and the challen
 same way. What finds no room is dropped: the champion waits for nothing here but a sequence that has just begun.
 
 Short ones run on the event loop. In a thread they would fight it for Python's lock, and it would wait longer for that
-than they take. And they take a fifth of the worker's time at most, since a core that seems idle may be another's.
+than they take. And they take a tenth of the worker's time at most, since a core that seems idle may be another's.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ R = TypeVar("R")
 
 MAX_PENDING_BYTES = 4 * 1024 * 1024
 _IDLE_SECONDS = 0.002
-_REST = 4.0  # times as long as it worked
+_REST = 9.0  # times as long as it worked
 _SAVE_SECONDS = 1.0
 # What takes longer leaves the event loop.
 _INLINE_SECONDS = 0.002
