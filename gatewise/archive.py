@@ -224,26 +224,32 @@ def _local_path(url: str) -> Path | None:
     return None if "://" in url or "::" in url else Path(url).expanduser()
 
 
-def _filesystem(url: str) -> tuple[Any, str]:
+def filesystem(url: str) -> tuple[Any, str]:
+    """What opens a URL, and the path there.
+
+    Raises:
+        InvalidConfig: there is no such protocol.
+        MissingDependency: it needs a package that is not installed.
+    """
     import fsspec
 
     try:
-        filesystem, path = fsspec.url_to_fs(url)
+        files, path = fsspec.url_to_fs(url)
     except ImportError as error:
         raise MissingDependency(f"{url} cannot be opened: {error}") from None
     except ValueError as error:
         raise InvalidConfig(f"url: {url!r} cannot be opened: {error}") from None
-    return filesystem, path
+    return files, path
 
 
 def _upload(folder: Path, url: str) -> str:
     if not url.endswith(SUFFIXES):
         raise InvalidConfig(f"url: {url!r} must end in one of {', '.join(SUFFIXES)}, or in '/' for a name of ours")
-    filesystem, path = _filesystem(url)
+    files, path = filesystem(url)
     with tempfile.TemporaryDirectory(prefix="gatewise-export-") as temporary:
         packed = pack(folder, Path(temporary) / url.rpartition("/")[2])
         try:
-            filesystem.put_file(str(packed), path)
+            files.put_file(str(packed), path)
         except PermissionError as error:
             raise ModelConflict(f"{url} cannot be written: {error}") from None
     return url
@@ -251,11 +257,11 @@ def _upload(folder: Path, url: str) -> str:
 
 @contextmanager
 def _downloaded(url: str, beside: Path) -> Iterator[Path]:
-    filesystem, path = _filesystem(url)
+    files, path = filesystem(url)
     with tempfile.TemporaryDirectory(dir=beside, prefix="download-") as temporary:
         archive = Path(temporary) / url.rpartition("/")[2]
         try:
-            filesystem.get_file(path, str(archive))
+            files.get_file(path, str(archive))
         except FileNotFoundError:
             raise ArtifactMissing(f"{url} does not exist") from None
         except PermissionError as error:

@@ -33,6 +33,7 @@ from gatewise.errors import (
     MissingDependency,
     ModelConflict,
     ModelNotFound,
+    StoreUnavailable,
     UnsupportedModel,
 )
 
@@ -50,6 +51,7 @@ _EXIT_CODES: dict[type[GatewiseError], int] = {
     ArtifactError: 4,
     ModelNotFound: 4,
     ModelConflict: 4,
+    StoreUnavailable: 4,
     UnsupportedModel: 4,
     MissingDependency: 5,
 }
@@ -216,7 +218,7 @@ def list_models(name: str | None) -> None:
             _headline(version.metrics),
             f"{version.size_bytes / 1e6:.1f} MB",
             f"{version.created_at:%Y-%m-%d %H:%M}",
-            "production" if version.is_production else "",
+            "production" if version.is_production else "shadow" if version.is_shadow else "",
         )
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
@@ -252,14 +254,46 @@ def show(model: str) -> None:
 
 @models.command()
 @click.argument("model")
-def promote(model: str) -> None:
-    """Make a version production."""
+@click.option(
+    "--shadow/--no-shadow", default=None, help="Answer a sample beside production, or no more; only compared."
+)
+@click.option("--sample", type=float, default=0.1, show_default=True, help="Share of the requests, with --shadow.")
+def promote(model: str, shadow: bool | None, sample: float) -> None:
+    """Make a version production; running services follow within two seconds."""
     from gatewise.store import Store
 
+    name = model.partition(":")[0]
+    if shadow is False:
+        click.echo(f"nothing shadows {name}{' any more' if Store().end_shadow(name) else ''}")
+        return
+    if shadow:
+        version = Store().cast_shadow(model, sample)
+        click.echo(f"{version.reference} shadows {name}:production, for {sample:g} of the requests")
+        click.echo(f"Next:    gatewise models compare {name}")
+        return
     version = Store().promote(model)
     state = "is production now" if version.changed else "was production already; nothing changed"
     click.echo(f"{version.reference} {state}")
     click.echo(f"Next:    gatewise serve {version.name}:production      or: gatewise models rollback {version.name}")
+
+
+@models.command("compare")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def compare_shadows(name: str, as_json: bool) -> None:
+    """Show what versions that shadowed production answered, and how fast, beside it."""
+    from gatewise.shadow_table import table
+    from gatewise.store import Store
+
+    found = Store().comparisons(name).list()
+    if not found:
+        raise ModelNotFound(
+            f"nothing has shadowed {name!r} on this machine; gatewise models promote {name}:VERSION --shadow"
+        )
+    if as_json:
+        click.echo(orjson.dumps([one.summary() for one in found], option=orjson.OPT_INDENT_2).decode())
+    else:
+        click.echo("\n\n".join("\n".join(table(one)) for one in found))
 
 
 @models.command()

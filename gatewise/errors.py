@@ -12,6 +12,7 @@
     │   └── GoldenMismatch     the loaded model does not answer as it did when it was made
     ├── ModelNotFound          the store holds no such model or version
     ├── ModelConflict          the store's state does not allow the change asked for
+    ├── StoreUnavailable       the shared store cannot be reached or written
     ├── FeedbackConflict       other feedback was stored under the same key
     ├── DatabaseUnavailable    the database is locked, full, not there or cannot be reached
     │   └── DatabaseTooNew     a later Gatewise has changed its schema
@@ -139,6 +140,12 @@ class ModelConflict(GatewiseError):
     """The store's state does not allow the change asked for."""
 
     code = "model_conflict"
+
+
+class StoreUnavailable(GatewiseError):
+    """The shared store cannot be reached or written; what this machine holds is as it was."""
+
+    code = "store_unavailable"
 
 
 class FeedbackConflict(GatewiseError):

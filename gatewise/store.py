@@ -4,6 +4,9 @@ A version is a folder `$BENTOML_HOME/models/NAME/VERSION` with the artifact's fi
 `bentoml models list`, `bentoml.models.get` and Bentos see it. The pointer is `$BENTOML_HOME/gatewise/NAME.json`; notes
 on a version (what it was made of, what the gate said of it) are beside it, in `notes/NAME/VERSION`.
 
+With GATEWISE_STORE a pointer is that of a shared store (`shared.py`): moves are made there, and this store is where a
+machine keeps the versions that it uses.
+
 BentoML fills a version's folder in place and lists it from the first file on; a process that dies in the middle leaves
 half a version, on which its `list` then fails. Here a version is made whole elsewhere on the same disk, and one rename
 shows it. Reading never imports BentoML (0.8 s): a version's name and manifest say all that is asked.
@@ -21,8 +24,8 @@ import re
 import secrets
 import shutil
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,13 +33,23 @@ from typing import Any
 
 from gatewise import archive
 from gatewise.durable import copy_folder, exclusive, is_held, replace_text, sync_folder
-from gatewise.errors import ArtifactCorrupt, ArtifactMissing, InvalidConfig, ModelConflict, ModelNotFound
-from gatewise.production import ProductionPointer, Promotion
+from gatewise.errors import (
+    ArtifactCorrupt,
+    ArtifactMissing,
+    InvalidConfig,
+    ModelConflict,
+    ModelNotFound,
+    StoreUnavailable,
+)
+from gatewise.production import PointerState, ProductionPointer, Promotion, Shadow
+from gatewise.shadow import Comparisons
+from gatewise.shared import SharedStore
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 _BENTOML_ENTRY = "model.yaml"
+_LATEST = "latest"
 _BENTOML_PICKLE = "custom_objects.pkl"
 _NAME = re.compile(r"[a-z0-9]([-._a-z0-9]*[a-z0-9])?")
 _MAX_NAME_LENGTH = 63
@@ -61,6 +74,7 @@ class ModelVersion:
     size_bytes: int
     is_production: bool
     manifest: dict[str, Any] = field(repr=False)
+    is_shadow: bool = False
     changed: bool = False
 
     @property
@@ -98,12 +112,18 @@ class ModelVersion:
 class Store:
     """The models of one BentoML home. Any number of processes may read and write it at once."""
 
-    def __init__(self, home: str | Path | None = None) -> None:
-        """Open the store at `home`, else BENTOML_HOME, else ~/bentoml. Nothing is written before the first change."""
+    def __init__(self, home: str | Path | None = None, shared: str | None = None) -> None:
+        """Open the store at `home`, else BENTOML_HOME, else ~/bentoml. Nothing is written before the first change.
+
+        Args:
+            shared: URL of the shared store that it follows, else GATEWISE_STORE; none where that is not set.
+        """
         chosen = home if home is not None else os.environ.get("BENTOML_HOME") or "~/bentoml"
         self.home = Path(os.path.expandvars(chosen)).expanduser().absolute()
         self._models = self.home / "models"
         self._state = self.home / "gatewise"
+        url = shared or os.environ.get("GATEWISE_STORE")
+        self._shared = SharedStore(url) if url else None
 
     def add(self, folder: str | Path, name: str) -> ModelVersion:
         """Copy a finished artifact in as a new version of `name`; it is there whole, or not at all.
@@ -139,13 +159,13 @@ class Store:
             ArtifactCorrupt: the version named is damaged.
         """
         name, colon, wanted = reference.partition(":")
-        versions = self.list(name)
         if wanted == "production":
-            return self._production(name, versions)
-        if colon and (self._models / name / wanted).is_dir() and _NAME.fullmatch(name) and _NAME.fullmatch(wanted):
+            return self._production(name)
+        if colon and _NAME.fullmatch(name) and _NAME.fullmatch(wanted) and (self._models / name / wanted).is_dir():
             version = self._read(name, wanted)
             if version is not None:
-                return replace(version, is_production=any(v.is_production for v in versions if v.version == wanted))
+                return _marked(version, self._listed_pointer(name))
+        versions = self.list(name)
         if not versions:
             raise ModelNotFound(self._unknown(name))
         if not colon or wanted == "latest":
@@ -164,16 +184,23 @@ class Store:
         Args:
             over: the version that must be production until now.
         Raises:
-            ModelConflict: another one is.
+            ArtifactError: a file of the version is not what was written; nothing was done.
+            ModelConflict: another version than `over` is production; nothing was done.
+            StoreUnavailable: the shared store cannot be reached; nothing was done.
         """
-        name = self.get(reference).name
-        with self._locked(name):
+        version = self.get(reference)
+
+        def change(state: PointerState) -> bool:
             # Looked up again: what the reference means may have moved while another process held the lock.
-            version = self.get(reference)
-            pointer = self._pointer(name)
-            if over is not None and (now := pointer.version()) not in (over, version.version):
-                raise ModelConflict(f"production of {name!r} has moved from {over} to {now}; nothing was promoted")
-            changed = pointer.promote(version.version)
+            nonlocal version
+            version = self._promotable(reference)
+            if over is not None and state.version not in (over, version.version):
+                raise ModelConflict(
+                    f"production of {version.name!r} has moved from {over} to {state.version}; nothing was promoted"
+                )
+            return state.promote(version.version)
+
+        changed = self._move(version.name, change, mends=True)
         if not changed:
             logger.info("%s is production already; nothing changed", version.reference)
         return replace(version, is_production=True, changed=changed)
@@ -183,20 +210,95 @@ class Store:
 
         Raises:
             ModelConflict: nothing was production before.
+            StoreUnavailable: the shared store cannot be reached; nothing was done.
         """
         name = name.removesuffix(":production")
+        if self._shared is None and not self.list(name):
+            raise ModelNotFound(self._unknown(name))
+
+        def is_stored(version: str) -> bool:
+            return self._shared.has(name, version) if self._shared else self._stored(name, version) is not None
+
+        self._move(name, lambda state: state.rollback(name, is_stored))
+        return replace(self._production(name), changed=True)
+
+    def cast_shadow(self, reference: str, sample: float) -> ModelVersion:
+        """Let a version answer a share of production's requests beside it, for comparison.
+
+        Raises:
+            ModelConflict: it is production itself, or nothing is.
+        """
+        if not 0 < sample <= 1:
+            raise InvalidConfig(f"sample: {sample:g} is no share of the requests; give more than 0 and at most 1")
+        version = self._promotable(reference)
+        shadow = Shadow(version=version.version, sample=sample)
+        return replace(version, changed=self._move(version.name, lambda state: state.cast_shadow(shadow)))
+
+    def end_shadow(self, name: str) -> bool:
+        """Let no version shadow production; whether one did."""
         if not self.list(name):
             raise ModelNotFound(self._unknown(name))
-        with self._locked(name):
-            stored = {version.version for version in self.list(name)}
-            version = self._pointer(name).rollback(stored.__contains__)
-        return replace(self.get(f"{name}:{version}"), changed=True)
+        return self._move(name, lambda state: state.cast_shadow(None))
+
+    def shadow(self, name: str) -> Shadow | None:
+        """The version that shadows production."""
+        return self._pointer(name).read().shadow
+
+    def comparisons(self, name: str) -> Comparisons:
+        """What shadows of `name` have shown on this machine."""
+        if not _NAME.fullmatch(name):
+            raise ModelNotFound(self._unknown(name))
+        return Comparisons(self._state / "shadow" / name)
+
+    def moves_with(self, reference: str) -> Path | None:
+        """The file that changes whenever what `reference` means may have; None where that never changes."""
+        name, _, wanted = reference.partition(":")
+        if wanted == "production":
+            return self._pointer(name).path
+        return self._models / name / _LATEST if wanted in ("", "latest") else None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it follows a shared store."""
+        return self._shared is not None
+
+    @contextmanager
+    def following(self, name: str) -> Iterator[None]:
+        """Be the one process of this machine that asks the shared store for `name`.
+
+        Raises:
+            ModelConflict: another is.
+        """
+        with exclusive(self._state / f"{name}.follower.lock", timeout_seconds=0):
+            yield
+
+    def pull(self, name: str) -> bool:
+        """Bring the shared store's pointer here, and before that the versions that it names; whether it had moved.
+
+        Raises:
+            StoreUnavailable: the shared store cannot be reached; the pointer here stays.
+            ArtifactError: a version there is damaged; the pointer here stays.
+        """
+        if self._shared is None:
+            return False
+        # One process of a machine downloads; the others find what it brought.
+        with _explained(f"pull {name!r}"), exclusive(self._state / f"{name}.pull.lock", timeout_seconds=600):
+            state = self._shared.read(name)
+            if state is None or state == self._pointer(name).read_or_begin():
+                return False
+            self._bring(name, state)
+            with self._locked(name):
+                # Another move may have been made from here meanwhile; the next pull brings it.
+                is_newest = self._shared.read(name) == state
+                if is_newest:
+                    self._pointer(name).write(state)
+        return is_newest
 
     def history(self, name: str) -> builtins.list[Promotion]:
         """Every promotion and rollback of `name`, newest first."""
         if not self.list(name):
             raise ModelNotFound(self._unknown(name))
-        return self._pointer(name).history()
+        return self._pointer(name).read().history[::-1]
 
     def delete(self, reference: str) -> ModelVersion:
         """Delete one version, and say which.
@@ -212,8 +314,14 @@ class Store:
         name = self.get(reference).name
         with self._staging(f"delete {reference!r}") as staging, self._locked(name):
             version = self.get(reference)
-            if self._pointer(name).version() == version.version:
+            state = self._pointer(name).read()
+            if state.version == version.version:
                 raise ModelConflict(f"{version.reference} is production; promote another version, then delete this one")
+            if state.shadow and state.shadow.version == version.version:
+                raise ModelConflict(
+                    f"{version.reference} shadows production; end that first: "
+                    f"gatewise models promote {name} --no-shadow"
+                )
             # Out of sight in one step; the files go after.
             version.path.rename(staging / "deleted")
             shutil.rmtree(self._note(name, version.version, "").parent, ignore_errors=True)
@@ -290,11 +398,7 @@ class Store:
         return replace(published, changed=True)
 
     def _versions(self, name: str) -> Iterator[ModelVersion]:
-        try:
-            production = self._pointer(name).version()
-        except ModelConflict as error:
-            logger.warning("%s", error)
-            production = None
+        state = self._listed_pointer(name)
         for version in _folders(self._models / name):
             try:
                 entry = self._read(name, version)
@@ -302,7 +406,15 @@ class Store:
                 logger.warning("left out of the list: %s", error)
                 continue
             if entry is not None:
-                yield replace(entry, is_production=version == production)
+                yield _marked(entry, state)
+
+    def _listed_pointer(self, name: str) -> PointerState:
+        """What the pointer says; where it is damaged, nothing: versions can be named all the same."""
+        try:
+            return self._pointer(name).read()
+        except ModelConflict as error:
+            logger.warning("%s", error)
+            return PointerState()
 
     def _read(self, name: str, version: str) -> ModelVersion | None:
         """The entry, or None where it is a whole model of BentoML's that Gatewise did not make, or is gone."""
@@ -322,22 +434,62 @@ class Store:
     def _stored(self, name: str, version: str | None) -> ModelVersion | None:
         return next((entry for entry in self.list(name) if entry.version == version), None)
 
-    def _production(self, name: str, versions: builtins.list[ModelVersion]) -> ModelVersion:
+    def _production(self, name: str) -> ModelVersion:
+        wanted = self._pointer(name).read().version if _NAME.fullmatch(name) else None
+        found = None
+        if wanted is not None:
+            with suppress(ArtifactCorrupt):
+                found = self._read(name, wanted)
+        if found is not None:
+            return replace(found, is_production=True)
+        versions = self.list(name)
         if not versions:
             raise ModelNotFound(self._unknown(name))
-        wanted = self._pointer(name).version()
         if wanted is None:
             raise ModelNotFound(
                 f"no version of {name!r} is in production yet; promote one: "
                 f"gatewise models promote {versions[0].reference}"
             )
-        found = next((version for version in versions if version.version == wanted), None)
-        if found is None:
-            raise ModelNotFound(
-                f"{name}:{wanted} is production, but is damaged or no longer in {self._models}; "
-                f"promote another version, such as {versions[0].reference}"
-            )
-        return found
+        raise ModelNotFound(
+            f"{name}:{wanted} is production, but is damaged or no longer in {self._models}; "
+            f"promote another version, such as {versions[0].reference}"
+        )
+
+    def _move(self, name: str, change: Callable[[PointerState], bool], *, mends: bool = False) -> bool:
+        """Change the pointer, that of the shared store where there is one; whether it changed.
+
+        Args:
+            mends: whether a damaged one is set aside, and begun anew.
+        """
+        pointer = self._pointer(name)
+        read = pointer.read_or_begin if mends else pointer.read
+        if self._shared is not None:
+            changed = self._shared.move(name, read(), change)
+            self.pull(name)
+            return changed
+        with self._locked(name):
+            state = read()
+            if changed := change(state):
+                pointer.write(state)
+        return changed
+
+    def _promotable(self, reference: str) -> ModelVersion:
+        """A version whose every file is what was written, and which is where all that follow the pointer can get it."""
+        version = self.get(reference)
+        _verify(version.path)
+        if self._shared:
+            self._shared.push(version.path, version.name, version.version)
+        return version
+
+    def _bring(self, name: str, state: PointerState) -> None:
+        """Import the versions that a pointer of the shared store names, where they are not here."""
+        assert self._shared is not None
+        for version in [state.version, state.shadow.version if state.shadow else None]:
+            if version and not (self._models / name / version).is_dir():
+                url = self._shared.archive_url(name, version)
+                brought = self.import_(url, name)
+                if brought.version != version:
+                    raise ArtifactCorrupt(f"{url} holds {brought.reference}; delete it, and promote again")
 
     def _unknown(self, name: str) -> str:
         names = sorted({version.name for version in self.list()})
@@ -379,28 +531,46 @@ class Store:
         folder = self._models / name
         versions = self.list(name)
         if versions:
-            replace_text(folder / "latest", versions[0].version)
+            replace_text(folder / _LATEST, versions[0].version)
         elif not _folders(folder):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _marked(version: ModelVersion, state: PointerState) -> ModelVersion:
+    shadow = state.shadow.version if state.shadow else None
+    return replace(version, is_production=version.version == state.version, is_shadow=version.version == shadow)
 
 
 def resolve(model: str, *, home: str | Path | None = None) -> tuple[Path, str | None]:
     """What a MODEL argument means: an artifact's folder and no version, or a stored version's folder and its version.
 
-    A folder that holds a manifest wins over a model of the same name; anything with a path separator is a folder.
+    A folder that holds a manifest wins over a model of the same name; anything with a path separator is a folder. What
+    is production is asked of the shared store, where one is configured; while that is away, it is what was last known.
 
     Raises:
         ArtifactMissing: it is a path, and no artifact is there.
         ModelNotFound: it is a name, and the store does not hold it.
     """
     folder = Path(model).expanduser()
-    if (folder / MANIFEST).is_file():
-        return folder, None
-    if os.sep in model or model in {".", "..", "~"}:
+    if is_folder(model):
+        if (folder / MANIFEST).is_file():
+            return folder, None
         problem = f"holds no {MANIFEST}" if folder.is_dir() else "does not exist"
         raise ArtifactMissing(f"{model} {problem}; give an artifact's folder, or the name of a stored model")
-    version = Store(home).get(model)
+    store = Store(home)
+    name, _, wanted = model.partition(":")
+    if wanted == "production":
+        try:
+            store.pull(name)
+        except StoreUnavailable as error:
+            logger.warning("%s; what was production when it was last reached is taken", error.message)
+    version = store.get(model)
     return version.path, version.version
+
+
+def is_folder(model: str) -> bool:
+    """Whether a MODEL argument means an artifact's folder, there or not, and no stored model."""
+    return (Path(model).expanduser() / MANIFEST).is_file() or os.sep in model or model in {".", "..", "~"}
 
 
 def check_name(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import bentoml
@@ -53,6 +54,9 @@ class GatewiseService:
     @bentoml.on_startup
     async def open(self) -> None:
         """Load the model and start its queue; the worker takes no request before."""
+        # Of what is not its own BentoML logs warnings alone, unless it is told to be silent or to say all.
+        if logging.getLogger().level == logging.WARNING:
+            logging.getLogger("gatewise").setLevel(logging.INFO)
         await runtime.open()
 
     @bentoml.on_shutdown

@@ -28,9 +28,10 @@ import os
 import queue
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -158,7 +159,7 @@ class Batcher:
         self._seconds_per_step = 1e-5  # of the model
         self._pace = 1e-5  # seconds for each step from batch to batch, with all that is done between them
         self._finished_at = clock()
-        self._has_measured = False
+        self._measured: weakref.ref[Runs] | None = None  # the model whose pace is known
         self._running: list[_Item] = []
         self._running_since: float | None = None
         self._is_scheduled = self._is_on_loop = False
@@ -210,6 +211,15 @@ class Batcher:
         self._set_queued(self.queued_steps + steps)
         self._schedule()
         return job
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing runs."""
+        return not self._running and not self.queued_steps
+
+    def set_padding(self, max_padding: float) -> None:
+        """Allow so much padding from the next batch on: it depends on the model."""
+        self._limits = replace(self._limits, max_padding=max_padding)
 
     async def close(self, timeout_seconds: float = 30.0) -> None:
         """Answer what is queued, take nothing new, and end the thread."""
@@ -284,8 +294,10 @@ class Batcher:
 
     def _is_short(self, batch: list[_Item]) -> bool:
         """Whether the batch runs here: to pass it to the thread and back costs more than the loop's short rest."""
+        if self._measured is None or self._measured() is not batch[0].job.engine:
+            return False  # another model, which may be a hundred times as slow
         padded = len(batch) * max(map(_steps, batch))
-        return self._has_measured and padded * self._seconds_per_step < self._limits.inline_seconds
+        return padded * self._seconds_per_step < self._limits.inline_seconds
 
     def _take(self) -> list[_Item]:
         seed = self._aged() or self._due_first()
@@ -355,6 +367,7 @@ class Batcher:
                 item.gone, item.inputs = True, None
                 dropped += item.steps
         job.waiting = 0
+        job.items.clear()
         self._waiting_jobs -= 1
         self._set_queued(self.queued_steps - dropped)
 
@@ -364,11 +377,19 @@ class Batcher:
             self._observer.set_queue(steps)
 
     def _work(self) -> None:
-        while (batch := self._next_task()) is not None:
-            results, seconds = _timed(batch)
-            # RuntimeError: the loop has closed, and nobody waits for the answer.
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._finish, batch, results, seconds)
+        while self._work_once():
+            pass
+
+    def _work_once(self) -> bool:
+        # A function of its own, so that while the thread waits it holds no batch, and with it a model that has left.
+        batch = self._next_task()
+        if batch is None:
+            return False
+        results, seconds = _timed(batch)
+        # RuntimeError: the loop has closed, and nobody waits for the answer.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._finish, batch, results, seconds)
+        return True
 
     def _next_task(self) -> list[_Item] | None:
         while True:
@@ -390,14 +411,20 @@ class Batcher:
             job = item.job
             job.results[item.index] = result
             job.left -= 1
-            if not job.left and not job.future.done():
-                job.future.set_result(job.results)
+            if not job.left:
+                # A job and its items hold each other, and through them a model that has left, until the collector runs.
+                job.items.clear()
+                if not job.future.done():
+                    job.future.set_result(job.results)
         self._report(batch, seconds, failures)
 
     def _report(self, batch: list[_Item], seconds: float, failures: int) -> None:
         steps = sum(item.steps for item in batch)
         padded = len(batch) * max(item.steps for item in batch)
-        self._has_measured = True
+        engine = batch[0].job.engine
+        if self._measured is None or self._measured() is not engine:
+            # What another model took says nothing of this one.
+            self._measured, self._seconds_per_step = weakref.ref(engine), seconds / steps
         self._seconds_per_step += 0.1 * (seconds / steps - self._seconds_per_step)
         # A batch that waited for the one before waited for reading, wording and refusing too.
         now, before = self._clock(), self._finished_at

@@ -5,6 +5,7 @@ GatewiseError
 └── ServiceError
     ├── MalformedBody, InvalidRequest      the body is not JSON; is not the request that was promised
     ├── InvalidFeedback                    a sequence or a label in it breaks the live model's contract
+    ├── Unauthorized, Forbidden            the administrator's token is missing; is another
     ├── NoSuchRoute, MethodNotAllowed      the path; the method on it
     ├── NoReport                           the live model was made without
     ├── UnsupportedMediaType, BodyTooLarge
@@ -32,6 +33,7 @@ from gatewise.errors import (
     MissingDependency,
     ModelConflict,
     ModelNotFound,
+    StoreUnavailable,
 )
 
 logger = logging.getLogger("gatewise.service")
@@ -59,6 +61,18 @@ class InvalidFeedback(ServiceError):
     """A sequence or a label of feedback breaks the live model's contract."""
 
     code = "invalid_feedback"
+
+
+class Unauthorized(ServiceError):
+    """The administrator's token is missing."""
+
+    code = "unauthorized"
+
+
+class Forbidden(ServiceError):
+    """Another token came than the administrator's."""
+
+    code = "forbidden"
 
 
 class NoSuchRoute(ServiceError):
@@ -156,6 +170,8 @@ _RELAYED_CODES = {404: NoSuchRoute.code, 500: EngineFailure.code, 503: NotReady.
 # The most specific class of an exception that stands here decides.
 STATUS: dict[type[Exception], int] = {
     MalformedBody: 400,
+    Unauthorized: 401,
+    Forbidden: 403,
     NoSuchRoute: 404,
     NoReport: 404,
     ModelNotFound: 404,
@@ -174,6 +190,7 @@ STATUS: dict[type[Exception], int] = {
     MissingDependency: 501,
     NotReady: 503,
     DatabaseUnavailable: 503,
+    StoreUnavailable: 503,
     TimedOut: 504,
 }
 
@@ -200,6 +217,8 @@ def answer_error(error: Exception) -> ErrorAnswer:
 def _headers(error: GatewiseError) -> Headers:
     if isinstance(error, MethodNotAllowed):
         return [(b"allow", ", ".join(error.allowed).encode())]
+    if isinstance(error, Unauthorized):
+        return [(b"www-authenticate", b"Bearer")]
     if isinstance(error, BodyTimeout):
         return [(b"connection", b"close")]
     if isinstance(error, QueueFull):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from service import errors, metrics, openapi, payload
+from service import admin, errors, metrics, openapi, payload
 from service import inference_protocol as protocol
 from service.body import MediaType, Receive, announced_size
 from service.errors import (
@@ -43,6 +43,7 @@ HTML = b"text/html; charset=utf-8"
 _REPORT_POLICY = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'")
 PREDICT = "/predict"
 FEEDBACK = "/feedback"
+READY = "/readyz"
 _READ = ("GET", "HEAD", "OPTIONS")
 _ASKED = ("POST", "OPTIONS")
 _OWN = {
@@ -50,6 +51,7 @@ _OWN = {
     "/model": _READ,
     "/model/report": _READ,
     FEEDBACK: ("POST", "OPTIONS"),
+    READY: _READ,
     "/metrics": _READ,
     "/docs.json": _READ,
     "/": _READ,
@@ -63,8 +65,10 @@ _PROTOCOL = {
     protocol.INFER: _ASKED,
 }
 # These BentoML answers, as its client and every probe expect.
-_RELAYED = dict.fromkeys(("/livez", "/healthz", "/readyz", "/schema.json"), _READ)
+_RELAYED = dict.fromkeys(("/livez", "/healthz", "/schema.json"), _READ)
 _RELAYED_FOLDER = "/static_content/"
+# These exist where an administrator's token is set.
+_ADMIN = dict.fromkeys(admin.ROUTES, _ASKED)
 _METHODS = {**_OWN, **_PROTOCOL, **_RELAYED}
 OTHER = "other"
 
@@ -91,7 +95,7 @@ class Gateway:
             return await self._app(scope, receive, send)
         started = time.perf_counter()
         path: str = scope["path"]
-        route = path if path in _METHODS else _route(path)
+        route = path if path in _METHODS else self._route(path)
         tracer = self.runtime.tracer
         span = tracer.start(f"{scope['method']} {route}", scope["headers"]) if tracer else None
         try:
@@ -109,13 +113,22 @@ class Gateway:
             Tracer.finish(span, status)
         return None
 
+    def _route(self, path: str) -> str:
+        """The route of a path that is none itself."""
+        if path in _ADMIN and self.runtime.admin is not None:
+            return path
+        if path.startswith(_RELAYED_FOLDER):
+            return _RELAYED_FOLDER
+        address = protocol.resolve(path)
+        return address.route if address else OTHER
+
     async def _respond(self, route: str, scope: Scope, receive: Receive, send: Send) -> Response | int:
         method = scope["method"]
         if method == "POST" and route == PREDICT:
             return await self._predict(scope, receive, payload.READERS)
         if route == OTHER:
             raise _no_such_route(scope["path"])
-        allowed = _METHODS.get(route, _READ)
+        allowed = _METHODS.get(route) or _ADMIN.get(route) or _READ
         if method not in allowed:
             raise MethodNotAllowed(f"{route} takes {' and '.join(allowed)}, not {method}", allowed)
         if method == "OPTIONS":
@@ -126,6 +139,8 @@ class Gateway:
             return self._state(route, scope["path"])
         if route == FEEDBACK:
             return await self._feedback(scope, receive)
+        if route in _ADMIN:
+            return await self._administer(route, scope, receive)
         if route in _OWN:
             return await self._page(route)
         return await self._relay(scope, receive, send)
@@ -183,9 +198,22 @@ class Gateway:
         finally:
             runtime.bodies.release(len(body))
 
+    async def _administer(self, route: str, scope: Scope, receive: Receive) -> Response:
+        runtime = self.runtime
+        assert runtime.admin is not None  # else the path would be of no route
+        runtime.admin.check(scope["headers"])
+        deadline = asyncio.get_running_loop().time() + runtime.timeout_seconds
+        body, _ = await runtime.bodies.read(scope["headers"], receive, deadline, ["application/json"])
+        try:
+            return Response(200, await runtime.admin.answer(route, body))
+        finally:
+            runtime.bodies.release(len(body))
+
     async def _page(self, route: str) -> Response:
         if route == "/":
             return Response(200, openapi.INDEX_HTML, HTML)
+        if route == READY:
+            return Response(200, self.runtime.state())
         if route == "/metrics":
             if self.runtime.metrics is None:
                 raise NotReady("the service is starting")
@@ -199,7 +227,7 @@ class Gateway:
             if page is None:
                 raise NoReport(f"{model.identity['name']} was made without a report; `gatewise train` makes one")
             return Response(200, page, HTML, [_REPORT_POLICY])
-        return Response(200, orjson.dumps(openapi.document(model.card)))
+        return Response(200, orjson.dumps(openapi.document(model.card, has_admin=self.runtime.admin is not None)))
 
     async def _relay(self, scope: Scope, receive: Receive, send: Send) -> Response | int:
         """Pass a request on; an error's answer is held back, and worded as the contract has it."""
@@ -220,13 +248,6 @@ class Gateway:
         if status < 400:
             return status
         return _of_error(answer_error(Relayed(status)))
-
-
-def _route(path: str) -> str:
-    if path.startswith(_RELAYED_FOLDER):
-        return _RELAYED_FOLDER
-    address = protocol.resolve(path)
-    return address.route if address else OTHER
 
 
 def _json(value: object) -> Response:

@@ -11,6 +11,12 @@
     gatewise_predictions_total{label}            predictions by label; a per-step model counts its steps
     gatewise_prediction_confidence               confidence of a sequence's prediction; mean over its steps
     gatewise_model_info{name,version,kind,task,engine}  1 for the model that is live, 0 for one that was
+    gatewise_model_switches_total{result}        versions that took over (done), or could not (failed), in any worker
+    gatewise_model_behind                        1 while a worker cannot follow the pointer, else 0
+    gatewise_store_failures_total                times that the shared store could not be asked
+    gatewise_shadow_sequences_total{result}      sequences that a shadow agreed or differed on, or failed on
+    gatewise_shadow_engine_seconds{model}        seconds of champion and challenger for one of these sequences, alone
+    gatewise_shadow_dropped_total                sampled requests that found the shadow busy
     gatewise_drift_psi{measure}                  population stability index of a measure; NaN while there is none
     gatewise_drift_state{state}                  1 for the state of drift, of unknown, none, moderate and major; else 0
     gatewise_drift_sequences                     sequences in the window that these are of
@@ -77,6 +83,20 @@ class Metrics:
             multiprocess_mode="livemax",
         )
 
+        self._switches = counter("model_switches_total", "Switches of the live model.", ("result",))
+        self._behind = Gauge(
+            "gatewise_model_behind",
+            "1 while the pointer cannot be followed.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._store_failures = counter("store_failures_total", "Times that the shared store could not be asked.")
+        self._shadow = counter("shadow_sequences_total", "Sequences of a shadow.", ("result",))
+        self._shadow_seconds = histogram(
+            "shadow_engine_seconds", "The network's time for a sequence.", _SECONDS, ("model",)
+        )
+        self._shadow_dropped = counter("shadow_dropped_total", "Requests that found the shadow busy.")
+
         def of_worker(name: str, what: str, labels: tuple[str, ...] = ()) -> Gauge:
             return Gauge(f"gatewise_drift_{name}", what, labels, registry=registry, multiprocess_mode="liveall")
 
@@ -127,6 +147,29 @@ class Metrics:
         """A model has become live, or has ceased to be."""
         names = (card["name"], card["version"], card["kind"], card["task"], card["engine"])
         self._model_info.labels(*names).set(1 if is_live else 0)
+
+    def count_switch(self, *, is_done: bool) -> None:
+        """Another version has become live, or could not be used."""
+        self._switches.labels("done" if is_done else "failed").inc()
+
+    def set_behind(self, is_behind: bool) -> None:
+        """The pointer was followed, or could not be."""
+        self._behind.set(is_behind)
+
+    def count_store_failure(self) -> None:
+        """The shared store could not be asked; from any thread."""
+        self._store_failures.inc()
+
+    def count_shadow(self, result: str, champion: float | None = None, challenger: float | None = None) -> None:
+        """A shadow has run a sequence, in so many seconds."""
+        self._shadow.labels(result).inc()
+        if champion is not None and challenger is not None:
+            self._shadow_seconds.labels("champion").observe(champion)
+            self._shadow_seconds.labels("challenger").observe(challenger)
+
+    def count_shadow_dropped(self) -> None:
+        """A request found the shadow busy."""
+        self._shadow_dropped.inc()
 
     def set_drift(self, drift: Drift) -> None:
         """The live model's window has moved, or another model has become live."""

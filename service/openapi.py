@@ -28,6 +28,12 @@ _ERRORS = {
         "malformed_json",
         "the body is not JSON at line 1, column 2: unexpected end of data",
     ),
+    401: (
+        "the header `authorization: Bearer TOKEN` is missing",
+        "unauthorized",
+        "this route needs the header `authorization: Bearer TOKEN`, with GATEWISE_ADMIN_TOKEN",
+    ),
+    403: ("another token came", "forbidden", "the token is not GATEWISE_ADMIN_TOKEN"),
     404: (
         "the live model has no report, or is not the one asked for",
         "no_report",
@@ -68,11 +74,12 @@ _PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1}
 _ABSTAINED = "whether the confidence is too low for the target precision; of models that have one"
 
 
-def document(card: Mapping[str, Any]) -> Schema:
+def document(card: Mapping[str, Any], *, has_admin: bool = False) -> Schema:
     """The document.
 
     Args:
         card: of the live model, as `GET /model` gives it.
+        has_admin: whether the administrator's routes exist.
     """
     return {
         "openapi": "3.0.3",
@@ -92,7 +99,7 @@ def document(card: Mapping[str, Any]) -> Schema:
             },
             "/livez": {"get": _get("livez", "200 while the process is alive.", _text("text/plain"), errors=(503,))},
             "/healthz": {"get": _get("healthz", "The same as /livez.", _text("text/plain"), errors=(503,))},
-            "/readyz": {"get": _get("readyz", "200 once a model is live.", _text("text/plain"), errors=(503,))},
+            "/readyz": {"get": _get("readyz", "200 once a model is live.", _json(_readiness()), errors=(503,))},
             "/metrics": {
                 "get": _get("metrics", "Metrics in Prometheus's text format.", _text("text/plain"), errors=())
             },
@@ -100,8 +107,12 @@ def document(card: Mapping[str, Any]) -> Schema:
                 "get": _get("schema", "BentoML's schema, for its clients.", _json({"type": "object"}), errors=())
             },
             **_protocol(card),
+            **(_admin(card) if has_admin else {}),
         },
-        "components": {"schemas": {**_schemas(card), **_tensor_schemas()}},
+        "components": {
+            "schemas": {**_schemas(card), **_tensor_schemas()},
+            **({"securitySchemes": {"admin": {"type": "http", "scheme": "bearer"}}} if has_admin else {}),
+        },
     }
 
 
@@ -152,6 +163,47 @@ def _feedback(card: Mapping[str, Any]) -> Schema:
             "503": {**_error(503), "description": "no model is loaded, or the database cannot be written now"},
         },
     }
+
+
+def _admin(card: Mapping[str, Any]) -> Schema:
+    name, version = card["name"], {"type": "string", "description": "or the beginning of one that no other shares"}
+    model = {"type": "string", "description": "as the model is stored: name, or name:version in place of version"}
+    return {
+        "/admin/promote": _move("promote", "Make a version production.", {"version": version, "model": model}, {}),
+        "/admin/rollback": _move("rollback", "Make production what was before.", {"model": model}, {"model": name}),
+    }
+
+
+def _move(operation: str, what: str, fields: Schema, example: Schema) -> Schema:
+    moved = {
+        "model": _identity(),
+        "previous": {"type": "string", "nullable": True, "description": "the version that was production"},
+        "changed": {"type": "boolean"},
+    }
+    conflict = {**_error(409), "description": "it cannot be done: the version is damaged, or nothing was before"}
+    return {
+        "post": {
+            "operationId": operation,
+            "summary": what,
+            "description": "Answers once the pointer has moved; every worker follows within two seconds, and the time "
+            "that loading takes.",
+            "security": [{"admin": []}],
+            "requestBody": {
+                "required": operation == "promote",
+                "content": _json(_object(fields, required=[]), example or {"version": "20261123t084512.347-1f3a9c2e"}),
+            },
+            "responses": {
+                "200": {"description": "what is production now", "content": _json(_object(moved))},
+                **{str(status): _error(status) for status in (400, 401, 403, 404, 408, 413, 415, 422, 429, 503)},
+                "409": conflict,
+            },
+        }
+    }
+
+
+def _readiness() -> Schema:
+    detail = {"type": "string", "nullable": True, "description": "why another version should be live, and is not"}
+    return _object({"ready": {"type": "boolean"}, "model": _identity(), "detail": detail})
 
 
 def _protocol(card: Mapping[str, Any]) -> Schema:

@@ -7,10 +7,13 @@ import gc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import orjson
 
 from gatewise.drift import NOTHING_SEEN
 from service import feedback, payload, registry
+from service.admin import Admin
 from service.batching import Batcher, BatchLimits, Job, Result
 from service.body import BodyReader, Receive
 from service.deadlines import Deadlines
@@ -21,6 +24,8 @@ from service.metrics import Metrics
 from service.payload import Answer, PredictRequest, Read
 from service.registry import LiveModel, ModelRegistry
 from service.settings import ServiceSettings, load_settings
+from service.shadow import ShadowRun
+from service.switching import Switch, followed
 from service.tracing import Tracer
 from service.traffic import Traffic
 
@@ -52,6 +57,7 @@ class Asked:
     encoded: list[Encoded]
     request: PredictRequest
     size: int
+    copied: list[Any] | None = None  # its sequences, for the shadow
     job: Job = field(init=False)
 
     @property
@@ -83,6 +89,9 @@ class Runtime:
         self.bodies: BodyReader
         self.deadlines: Deadlines
         self.feedback: Feedback
+        self.switch: Switch | None = None
+        self.admin: Admin | None = None
+        self.shadow: ShadowRun | None = None
         self._batcher: Batcher | None = None
         self._encoder: ThreadPoolExecutor | None = None
         self._flusher: asyncio.Task[None] | None = None
@@ -116,12 +125,12 @@ class Runtime:
         self.deadlines = Deadlines()
         self.bodies = BodyReader(settings.max_body_bytes, settings.max_pending_bytes, self.deadlines)
         self.feedback = Feedback(settings)
+        self.admin = Admin(settings) if settings.admin_token else None
         limits = BatchLimits(
             queue_steps=settings.queue_steps,
             queue_seconds=settings.queue_seconds,
             max_items=settings.max_batch_items or _batch_items(settings.device),
             max_steps=settings.max_batch_steps,
-            max_padding=_padding(model.predictor),
             inline_seconds=_INLINE_SECONDS if settings.device in (None, "cpu") else 0.0,
             max_wait_seconds=min(5.0, settings.timeout_seconds / 4),
             hang_seconds=_hang_seconds(settings),
@@ -130,6 +139,8 @@ class Runtime:
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="gatewise-encode")
         self._flusher = asyncio.create_task(self._flush_metrics())
         self.make_live(model)
+        if followed(settings):
+            self.switch = Switch(settings, self.registry, self.metrics, self.make_live, self.make_shadow)
         self.drain = Drain()
         self.drain.watch()
         # What is here now stays: the collector, which every request's lists call on, need not walk it again and again.
@@ -138,6 +149,11 @@ class Runtime:
 
     async def close(self) -> None:
         """Answer what is queued, then let everything go."""
+        if self.switch:
+            self.switch.close()
+        if self.shadow:
+            self.shadow.close(wait=True)
+            self.shadow = None
         if self._batcher and self.settings:
             await self._batcher.close(self.settings.timeout_seconds)
         if self._encoder:
@@ -149,16 +165,36 @@ class Runtime:
         if self._flusher and self.metrics:
             self._flusher.cancel()
             self.metrics.flush()
-        self._batcher = self._encoder = None
+        self._batcher = self._encoder = self.switch = None
 
     def make_live(self, model: LiveModel) -> None:
         """Send new requests to this model; those that another has already stay with it."""
         before = self.registry.switch(model)
+        if self._batcher:
+            self._batcher.set_padding(_padding(model.predictor))
         if self.metrics:
             if before:
                 self.metrics.set_model(before.card, is_live=False)
             self.metrics.set_model(model.card)
             self.metrics.set_drift(model.watch.drift if model.watch else NOTHING_SEEN)
+
+    def make_shadow(self, model: LiveModel | None, sample: float) -> None:
+        """Let a model answer a share of the requests once more, beside the live one; None ends that."""
+        if self.shadow:
+            self.shadow.close()
+            self.shadow = None
+        if model and self.switch and self.metrics:
+            live, records = self.registry.live, self.switch.comparisons
+            self.shadow = ShadowRun(live, model, sample, self._queue(), records, self.metrics)
+
+    def state(self) -> bytes:
+        """What `GET /readyz` says: the live model, and why it may not be the one that should be live.
+
+        Raises:
+            NotReady: no model is live.
+        """
+        model = self.registry.live.identity
+        return orjson.dumps({"ready": True, "model": model, "detail": self.switch.problem if self.switch else None})
 
     @property
     def timeout_seconds(self) -> float:
@@ -255,9 +291,10 @@ class Runtime:
         model = self.registry.live
         request = read(body, model, self.settings.max_sequences)
         encoded = payload.encode(model, request.sequences)
+        copied = list(request.sequences) if self.shadow is not None and self.shadow.draws() else None
         # Not kept while the items wait: they are many times as large as what is encoded of them.
         request.sequences.clear()
-        return Asked(model, encoded, request, len(body))
+        return Asked(model, encoded, request, len(body), copied)
 
     def _submit(self, asked: Asked) -> None:
         inputs = [one.inputs for one in asked.encoded]
@@ -274,6 +311,8 @@ class Runtime:
         if watch := asked.model.watch:
             for place, i in watch.draw(len(results)):
                 self._after_answer(asked, watch.take, place, asked.encoded[i], results[i])
+        if asked.copied is not None and self.shadow is not None and self.shadow.champion is asked.model:
+            self.shadow.offer(asked.copied, asked.size)
         return answer
 
     def _after_answer(self, asked: Asked, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:

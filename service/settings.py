@@ -8,13 +8,14 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gatewise.errors import InvalidConfig
 
 PREFIX = "GATEWISE_"
 _MEBIBYTE = 1024 * 1024
+_TOKEN_LENGTH = 32
 
 # Kubernetes gives every container such variables for each Service of the namespace, and one may be called `gatewise`:
 # GATEWISE_SERVICE_HOST, GATEWISE_PORT, GATEWISE_PORT_3000_TCP_ADDR. They are no settings, and no field may end so.
@@ -30,6 +31,20 @@ class ServiceSettings(BaseSettings):
 
     model: str | None = Field(
         default=None, description="an artifact's folder, or name, name:version or name:production from the store"
+    )
+    store: str | None = Field(
+        default=None,
+        description="URL of a store that many machines share, such as s3://bucket/models; name:production is followed "
+        "there, and what is served is kept in this machine's own",
+    )
+    store_seconds: float = Field(
+        default=2.0, ge=0.1, le=3600, description="how often a machine asks the shared store for the pointer"
+    )
+    admin_token: SecretStr | None = Field(
+        default=None,
+        min_length=_TOKEN_LENGTH,
+        description="bearer token of POST /admin/promote and /admin/rollback, 32 characters or more, such as `openssl "
+        "rand -hex 32` gives; without one these routes do not exist",
     )
     database: str | None = Field(
         default=None,
@@ -88,6 +103,10 @@ def load_settings(environ: Mapping[str, str] | None = None) -> ServiceSettings:
     except ValidationError as error:
         first = error.errors()[0]
         name = PREFIX + "_".join(map(str, first["loc"])).upper()
+        if first["loc"] == ("admin_token",):  # which nobody may read in a log
+            raise InvalidConfig(
+                f"{name}: needs {_TOKEN_LENGTH} characters or more; try: openssl rand -hex 32"
+            ) from None
         raise InvalidConfig(f"{name}: {_lower_first(first['msg'])}, got {first['input']!r}") from None
 
 

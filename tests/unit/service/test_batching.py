@@ -427,3 +427,42 @@ def test_short_batches_run_on_the_event_loop_and_long_ones_on_the_thread() -> No
         assert engine.threads == ["gatewise-model", threading.current_thread().name, "gatewise-model"]
 
     run(test)
+
+
+def test_the_first_batch_of_another_model_runs_on_the_thread_for_it_may_be_slow() -> None:
+    class Where:
+        def __init__(self) -> None:
+            self.threads: list[str] = []
+
+        def logits(self, encoded: Sequence[Any]) -> list[Any]:
+            self.threads.append(threading.current_thread().name)
+            return [np.zeros(2, np.float32) for _ in encoded]
+
+    async def test() -> None:
+        before, after = Where(), Where()
+        batcher = Batcher(BatchLimits(inline_seconds=60.0))
+        for engine in (before, before, after, after, before):
+            await batcher.submit(engine, [sequence(2)]).future
+        await batcher.close()
+        here = threading.current_thread().name
+        assert before.threads == ["gatewise-model", here, "gatewise-model"]
+        assert after.threads == ["gatewise-model", here]
+
+    run(test)
+
+
+@pytest.mark.parametrize(("max_padding", "batches"), [(0.25, [[2], [4]]), (0.75, [[2, 4]])])
+def test_the_padding_that_is_allowed_can_change_between_batches(max_padding: float, batches: list[list[int]]) -> None:
+    async def test() -> None:
+        engine = FakePredictor(channels=1)
+        batcher = Batcher(BatchLimits(max_padding=0.0))
+        batcher.set_padding(max_padding - 0.1)
+        held = await hold(batcher, engine)
+        batcher.set_padding(max_padding - 0.05)
+        job = batcher.submit(engine, [sequence(2), sequence(4)])
+        engine.free.set()
+        await asyncio.gather(held.future, job.future)
+        await batcher.close()
+        assert engine.batches[1:] == batches
+
+    run(test)

@@ -27,11 +27,17 @@ def test_each_setting_is_read_from_the_variable_of_its_name(monkeypatch: pytest.
         "queue_seconds": "0.5",
         "drift_seconds": "60.5",
         "trace_sample": "0.5",
+        "store_seconds": "2.5",
+        "admin_token": "0123456789abcdef0123456789abcdef",
     }
     numbers = {name: "2048" for name in ServiceSettings.model_fields if name not in values} | {"workers": "2"}
     for name, value in (values | numbers).items():
         monkeypatch.setenv(f"GATEWISE_{name.upper()}", value)
-    read = {name: str(value) for name, value in load_settings()}
+    settings = load_settings()
+    assert values["admin_token"] not in repr(settings)
+    read = {name: str(value) for name, value in settings}
+    assert settings.admin_token is not None
+    read["admin_token"] = settings.admin_token.get_secret_value()
     assert read == values | numbers
 
 
@@ -48,6 +54,7 @@ def test_each_setting_is_read_from_the_variable_of_its_name(monkeypatch: pytest.
             "1",
             "GATEWISE_MAX_BODY_BYTE: no such setting; did you mean GATEWISE_MAX_BODY_BYTES?",
         ),
+        ("GATEWISE_ADMIN_TOKEN", "secret", "GATEWISE_ADMIN_TOKEN: needs 32 characters or more"),
         ("GATEWISE_XYZ", "1", "GATEWISE_XYZ: no such setting; known are GATEWISE_MODEL, "),
     ],
 )
@@ -58,6 +65,7 @@ def test_a_wrong_setting_is_refused_by_its_name(
     with pytest.raises(InvalidConfig) as error:
         load_settings()
     assert error.value.message.startswith(message)
+    assert "secret" not in error.value.message
 
 
 @pytest.mark.parametrize(
