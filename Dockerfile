@@ -17,7 +17,8 @@ WORKDIR /src
 RUN python -m venv --without-pip /opt/gatewise
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 
-# Dependencies first, asked for by an empty package: a change of the code does not install them again.
+# Dependencies first, asked for by an empty package: a change of the code does not install them again. `build` goes, or
+# its empty __init__.py, newer than the real one, would be installed instead.
 FROM build AS service-dependencies
 ARG ACCELERATOR
 ARG EXTRAS=service
@@ -29,24 +30,31 @@ RUN case "${ACCELERATOR}" in \
       cpu) pip --python /opt/gatewise/bin/python install ${PIP_FLAGS} -c constraints.txt ".[${EXTRAS}]" ;; \
       gpu) pip --python /opt/gatewise/bin/python install ${PIP_FLAGS} -c constraints.txt ".[${EXTRAS}]" torch ;; \
       *) echo "ACCELERATOR is cpu or gpu, not ${ACCELERATOR}" >&2; exit 1 ;; \
-    esac
+    esac \
+    && rm -rf build \
+    && find /opt/gatewise -type d -name tests -prune -exec rm -rf {} +
 
 FROM build AS training-dependencies
 ARG PIP_FLAGS=""
 RUN mkdir gatewise && touch gatewise/__init__.py
 # hadolint ignore=SC2086
-RUN pip --python /opt/gatewise/bin/python install ${PIP_FLAGS} -c constraints.txt ".[training,service]"
+RUN pip --python /opt/gatewise/bin/python install ${PIP_FLAGS} -c constraints.txt ".[training,service]" \
+    && rm -rf build
 
 FROM service-dependencies AS service-build
+ARG PIP_FLAGS=""
 COPY gatewise gatewise
 COPY service service
-RUN pip --python /opt/gatewise/bin/python install --no-deps --force-reinstall .
+# hadolint ignore=SC2086
+RUN pip --python /opt/gatewise/bin/python install ${PIP_FLAGS} --no-deps --force-reinstall .
 
 FROM training-dependencies AS training-build
+ARG PIP_FLAGS=""
 COPY gatewise gatewise
 COPY service service
 COPY training training
-RUN pip --python /opt/gatewise/bin/python install --no-deps --force-reinstall .
+# hadolint ignore=SC2086
+RUN pip --python /opt/gatewise/bin/python install ${PIP_FLAGS} --no-deps --force-reinstall .
 
 # What both images share at run time.
 FROM ${PYTHON_IMAGE} AS runtime
