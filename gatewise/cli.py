@@ -559,7 +559,7 @@ def report(model: str, output: str | None, opens: bool) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--workers", type=int, help="Processes, each with its own model.")
 @click.option("--engine", type=click.Choice(["auto", "onnx", "torch"]), help="What runs the network.")
-@click.option("--device", help="As torch names it; the CPU if not given.")
+@click.option("--device", help="As torch names it, or auto: cuda where there is a GPU; the CPU if not given.")
 def serve(model: str | None, port: int, host: str, workers: int | None, engine: str | None, device: str | None) -> None:
     """Serve MODEL over HTTP; if none is named, that of GATEWISE_MODEL, or the only one of the store."""
     from gatewise.artifact import verify

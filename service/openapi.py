@@ -425,6 +425,7 @@ def _model() -> Schema:
             "digest": text,
             "drift": _drift(),
             "engine": text,
+            "device": text,
             "trained_with": text,
             "gatewise": text,
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from service.traffic import Traffic
 if TYPE_CHECKING:
     from gatewise.batch import Encoded
     from gatewise.predictor import Predictor
+
+logger = logging.getLogger("gatewise.service")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -130,6 +133,7 @@ class Runtime:
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="gatewise-encode")
         self._flusher = asyncio.create_task(self._flush_metrics())
         self.make_live(model)
+        logger.info("%(name)s:%(version)s is served by %(engine)s on %(device)s", model.card)
         self.drain = Drain()
         self.drain.watch()
         # What is here now stays: the collector, which every request's lists call on, need not walk it again and again.
