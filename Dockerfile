@@ -50,8 +50,8 @@ COPY service service
 # What a service imports is compiled here: its root is read-only when it runs.
 # hadolint ignore=SC2086
 RUN pip --python /opt/gatewise/bin/python install --no-compile ${PIP_FLAGS} --no-deps --force-reinstall . \
-    && python -m compileall -q /opt/gatewise/lib/python3.11/site-packages/gatewise \
-    && cd / && /opt/gatewise/bin/python -c "import service.app, gatewise.predictor, _bentoml_impl.worker.service, bentoml_cli.cli"
+    && /opt/gatewise/bin/python -P -c "import importlib.util, gatewise.cli, gatewise.predictor, service.app, bentoml_cli.cli, \
+         _bentoml_impl.worker.service; importlib.util.find_spec('sqlalchemy') and __import__('gatewise.feedback')"
 
 FROM training-dependencies AS training-build
 ARG PIP_FLAGS=""
