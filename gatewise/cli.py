@@ -577,9 +577,28 @@ def serve(model: str | None, port: int, host: str, workers: int | None, engine: 
     # Without a limit a client that never reads its answer would keep the process for ever.
     drain = str(int(settings.timeout_seconds) + _DRAIN_SECONDS)
     address = ["--port", str(port), "--host", host, "--timeout-graceful-shutdown", drain]
+    from service.sharing import use_own_folder
+
+    use_own_folder()
     # In this process: another would first import again what this one has.
     sys.argv = ["bentoml", "serve", "service.app:GatewiseService", *address]
     runpy.run_module("bentoml", run_name="__main__")
+
+
+@main.command()
+@click.argument("model")
+def build(model: str) -> None:
+    """Make a Bento of the stored MODEL, for `bentoml containerize` or `bentoml serve`."""
+    from gatewise.store import Store
+
+    version = Store().get(model)
+    try:
+        from service import bento
+    except ModuleNotFoundError as error:
+        raise MissingDependency(f"serving needs {error.name}: pip install 'gatewise[service]'") from None
+    tag = bento.build(version)
+    click.echo(f"Built {tag} with {version.reference}")
+    click.echo(f"Next:    bentoml containerize {tag}      or: bentoml serve {tag}")
 
 
 def _service_settings(host: str, port: int) -> ServiceSettings:
