@@ -1,8 +1,8 @@
 """A real Docker engine for tests: one that runs already, or one that they start, and stop at their end.
 
 Where no registry is reached, the base image is a stand-in: Debian with its own Python 3.11, under the name in the
-Dockerfile. Packages come from wheels that pip fetched here beforehand, so that a build needs neither network nor this machine's pip
-configuration.
+Dockerfile. Packages come from wheels that pip fetched here beforehand, so that a build needs neither network nor this
+machine's pip configuration.
 """
 
 from __future__ import annotations
