@@ -111,6 +111,8 @@ class Runtime:
 
     async def open(self) -> None:
         """Read the settings, load the model, start the queue."""
+        # BentoML shows other loggers' warnings only.
+        logging.getLogger("gatewise").setLevel(logging.INFO)
         settings = load_settings()
         model = await asyncio.to_thread(registry.load_live, settings)
         self.settings = settings
