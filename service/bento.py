@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 
 import gatewise
 import service
+from gatewise.errors import MissingDependency
 from gatewise.store import ModelVersion
 from service.app import GatewiseService
 
@@ -31,7 +32,7 @@ def build(model: ModelVersion) -> str:
     """Make the Bento of a stored model in BentoML's store; return its tag.
 
     Raises:
-        PackageNotFoundError: a package that the service needs is not installed.
+        MissingDependency: a package that its image needs is not installed here.
     """
     cast(Any, GatewiseService).image = _image()
     with tempfile.TemporaryDirectory() as folder:
@@ -64,17 +65,22 @@ def _image() -> Image:
 
 def pinned(distribution: str, extras: tuple[str, ...] = ()) -> set[str]:
     """Every package that a distribution needs, as `name==version`, without itself."""
-    found: dict[str, str] = {}
+    found: set[str] = set()
+    done: set[tuple[str, tuple[str, ...]]] = set()
     asked = {(distribution, extras)}
     while asked:
-        name, wanted = asked.pop()
-        for requirement in _requirements(name, wanted):
-            version = metadata.version(requirement.name).partition("+")[0]
-            is_new = requirement.name not in found or requirement.extras
-            found[requirement.name] = version
-            if is_new:
-                asked.add((requirement.name, tuple(sorted(requirement.extras))))
-    return {f"{name}=={version}" for name, version in found.items()}
+        done.add(one := asked.pop())
+        for requirement in _requirements(*one):
+            found.add(f"{requirement.name}=={_version(requirement.name)}")
+            asked |= {(requirement.name, tuple(sorted(requirement.extras)))} - done
+    return found
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name).partition("+")[0]
+    except metadata.PackageNotFoundError:
+        raise MissingDependency(f"a Bento needs {name}: pip install 'gatewise[{','.join(EXTRAS)}]'") from None
 
 
 def _requirements(name: str, extras: tuple[str, ...]) -> Iterator[Requirement]:
