@@ -16,15 +16,15 @@ FROM ${PYTHON_IMAGE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 RUN python -m venv --without-pip /opt/gatewise
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt ./
 
-# Dependencies first, asked for by an empty package: a change of the code does not install them again. `build` goes, or
-# its empty __init__.py, newer than the real one, would be installed instead.
+# Dependencies first, asked for by an empty package: a change of code or text does not install them again. `build` goes,
+# or its empty __init__.py, newer than the real one, would be installed instead.
 FROM build AS service-dependencies
 ARG ACCELERATOR
 ARG EXTRAS=service,feedback
 ARG PIP_FLAGS=""
-RUN mkdir gatewise && touch gatewise/__init__.py
+RUN mkdir gatewise && touch gatewise/__init__.py README.md LICENSE
 # PIP_FLAGS holds several words. Tests of the packages, and bytecode of what is never imported, are a quarter of it all.
 # hadolint ignore=SC2086
 RUN case "${ACCELERATOR}" in \
@@ -38,13 +38,14 @@ RUN case "${ACCELERATOR}" in \
 
 FROM build AS training-dependencies
 ARG PIP_FLAGS=""
-RUN mkdir gatewise && touch gatewise/__init__.py
+RUN mkdir gatewise && touch gatewise/__init__.py README.md LICENSE
 # hadolint ignore=SC2086
 RUN pip --python /opt/gatewise/bin/python install ${PIP_FLAGS} -c constraints.txt ".[training,service,feedback]" \
     && rm -rf build
 
 FROM service-dependencies AS service-build
 ARG PIP_FLAGS=""
+COPY README.md LICENSE ./
 COPY gatewise gatewise
 COPY service service
 # What a service imports is compiled here: its root is read-only when it runs.
@@ -55,6 +56,7 @@ RUN pip --python /opt/gatewise/bin/python install --no-compile ${PIP_FLAGS} --no
 
 FROM training-dependencies AS training-build
 ARG PIP_FLAGS=""
+COPY README.md LICENSE ./
 COPY gatewise gatewise
 COPY service service
 COPY training training

@@ -171,7 +171,7 @@ def debian(name: str, packages: str) -> Path:
     half = made.with_suffix(".half.tar")
     # Neither pages nor package lists are wanted in an image.
     lean = ["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*"]
-    after = ["--customize-hook=rm -rf $1/var/lib/apt/lists/* $1/dev/*"]
+    after = ["--customize-hook=rm -rf $1/var/lib/apt/lists/*"]
     done = subprocess.run(
         [tool, "--variant=minbase", f"--include={packages}", *lean, *after, "bookworm", half],
         capture_output=True,
