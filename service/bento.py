@@ -6,6 +6,7 @@ and so neither compilers nor git.
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ def build(model: ModelVersion) -> str:
     Raises:
         MissingDependency: a package that its image needs is not installed here.
     """
+    if importlib.util.find_spec("uv") is None and shutil.which("uv") is None:
+        raise MissingDependency("BentoML builds with uv, and would install it unasked: pip install uv")
     cast(Any, GatewiseService).image = _image()
     with tempfile.TemporaryDirectory() as folder:
         for package in (gatewise, service):

@@ -176,7 +176,7 @@ def debian(name: str, packages: str) -> Path:
         [tool, "--variant=minbase", f"--include={packages}", *lean, *after, "bookworm", half],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
     )
     if done.returncode:
         pytest.skip(f"no image registry is reached, nor Debian's packages: {done.stderr.strip()[-300:]}")

@@ -43,7 +43,9 @@ class Podman:
         (folder / "containers.conf").write_text(CONTAINERS)
         self._environ = os.environ | {"CONTAINERS_CONF": str(folder / "containers.conf")}
         places = ["--root", folder / "root", "--runroot", folder / "run", "--tmpdir", folder / "tmp"]
-        self._command: list[str | Path] = [program("podman", "podman runc netavark aardvark-dns iptables"), *places]
+        self._command: list[str | Path] = [program("podman", "podman"), *places]
+        for name in ("runc", "catatonit", "iptables"):
+            program(name, f"{name} netavark aardvark-dns")
 
     def __call__(self, *arguments: str | Path) -> str:
         done = subprocess.run(
@@ -64,22 +66,28 @@ def pod(port: int, image: str) -> tuple[Resource, Resource]:
 
 
 @pytest.fixture(scope="module")
-def podman(docker: Docker, image: Image, shared_tmp: Path) -> Iterator[Podman]:
+def podman(shared_tmp: Path) -> Iterator[Podman]:
     folder = shared_tmp / "podman"
     folder.mkdir()
     found = Podman(folder)
     if os.geteuid() != 0:
         pytest.skip("a pod's ports and volumes need root here")
-    docker("save", "--output", folder / "image.tar", image.name, seconds=300)
-    found("load", "--input", folder / "image.tar")
-    (folder / "image.tar").unlink()
     yield found
     found("system", "reset", "--force")
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def loaded(podman: Podman, docker: Docker, image: Image, shared_tmp: Path) -> str:
+    """What podman calls the service's image."""
+    docker("save", "--output", shared_tmp / "image.tar", image.name, seconds=300)
+    said = podman("load", "--input", shared_tmp / "image.tar")
+    (shared_tmp / "image.tar").unlink()
+    return said.strip().rpartition(" ")[2]
+
+
 def test_podman_runs_the_deployments_pod_with_a_model_from_the_store(
-    podman: Podman, image: Image, shared_tmp: Path, tmp_path: Path
+    podman: Podman, loaded: str, shared_tmp: Path, tmp_path: Path
 ) -> None:
     load = Load(shared_tmp / "pod-model")
     store = Store(tmp_path / "store")
@@ -88,7 +96,7 @@ def test_podman_runs_the_deployments_pod_with_a_model_from_the_store(
     podman("volume", "import", "gatewise-store", packed(tmp_path / "store", tmp_path / "store.tar"))
 
     port = free_port()
-    deployment, settings = pod(port, f"docker.io/library/{image.name}:latest")
+    deployment, settings = pod(port, loaded)
     (tmp_path / "deployment.yaml").write_text(yaml.safe_dump(deployment))
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump(settings))
     podman("kube", "play", "--configmap", tmp_path / "settings.yaml", tmp_path / "deployment.yaml")

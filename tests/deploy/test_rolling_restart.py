@@ -32,6 +32,7 @@ defaults
   # What is lost is seen.
   retries 0
   timeout connect 5s
+  timeout check 5s
   timeout client 60s
   timeout server 60s
 frontend in
@@ -121,6 +122,8 @@ def test_a_rolling_restart_loses_no_request(
         await asyncio.to_thread(docker, "start", name)
         await soon(lambda: is_ready(ports[name]), "the new one to be ready", 4 * PATIENCE)
         haproxy.tell(f"set server replicas/{name} state ready")
+        # The next is not drained before: somebody must answer.
+        await soon(lambda: haproxy.is_up(name), "haproxy to see it up")
 
     async def test() -> None:
         stop = asyncio.Event()

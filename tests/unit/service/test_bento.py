@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from gatewise.errors import MissingDependency
+from gatewise.store import ModelVersion
 from service import bento
 
 CONSTRAINTS = Path(__file__).resolve().parents[3] / "constraints.txt"
@@ -36,3 +38,10 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(metadata, "requires", lambda name: ["nowhere-to-be-found>=1"])
     with pytest.raises(MissingDependency, match=r"a Bento needs nowhere-to-be-found: pip install 'gatewise\[service"):
         bento.pinned("gatewise", bento.EXTRAS)
+
+
+def test_what_bentoml_would_install_unasked_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(MissingDependency, match="pip install uv"):
+        bento.build(ModelVersion("m", "v", Path(), datetime.now(UTC), 0, is_production=False, manifest={}))
