@@ -146,7 +146,7 @@ def report(model: str, output: str | None, opens: bool) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--workers", type=int, help="Processes, each with its own model.")
 @click.option("--engine", type=click.Choice(["auto", "onnx", "torch"]), help="What runs the network.")
-@click.option("--device", help="As torch names it; the CPU if not given.")
+@click.option("--device", help="As torch names it, or auto: cuda where there is a GPU; the CPU if not given.")
 def serve(model: str | None, port: int, host: str, workers: int | None, engine: str | None, device: str | None) -> None:
     """Serve MODEL over HTTP; if none is named, that of GATEWISE_MODEL, or the only one of the store."""
     from gatewise.artifact import verify
@@ -164,9 +164,28 @@ def serve(model: str | None, port: int, host: str, workers: int | None, engine: 
     # Without a limit a client that never reads its answer would keep the process for ever.
     drain = str(int(settings.timeout_seconds) + _DRAIN_SECONDS)
     address = ["--port", str(port), "--host", host, "--timeout-graceful-shutdown", drain]
+    from service.sharing import use_own_folder
+
+    use_own_folder()
     # In this process: another would first import again what this one has.
     sys.argv = ["bentoml", "serve", "service.app:GatewiseService", *address]
     runpy.run_module("bentoml", run_name="__main__")
+
+
+@main.command()
+@click.argument("model")
+def build(model: str) -> None:
+    """Make a Bento of the stored MODEL, for `bentoml containerize` or `bentoml serve`."""
+    from gatewise.store import Store
+
+    version = Store().get(model)
+    try:
+        from service import bento
+    except ModuleNotFoundError as error:
+        raise MissingDependency(f"serving needs {error.name}: pip install 'gatewise[service]'") from None
+    tag = bento.build(version)
+    click.echo(f"Built {tag} with {version.reference}")
+    click.echo(f"Next:    bentoml containerize {tag}      or: bentoml serve {tag}")
 
 
 def _service_settings(host: str, port: int) -> ServiceSettings:

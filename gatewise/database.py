@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 # How long a statement waits for another writer, or for PostgreSQL, before it is given up.
 WAIT_SECONDS = 5
 _LOCK_ID = 0x6761746577697365  # any number that nobody else locks: "gatewise" in ASCII
+# What examples and images come with. None, no password at all, is for servers that know their users otherwise.
+_KNOWN_TO_ALL = ("", "postgres", "password", "secret", "admin", "changeme", "changethis", "gatewise", "example")
 _POSTGRESQL = ("postgresql", "postgres", "postgresql+psycopg")
 
 
@@ -130,6 +132,8 @@ def check_url(url: str) -> sa.URL:
             return parsed
         raise InvalidConfig(f"GATEWISE_DATABASE: SQLite needs the absolute path of a file; {_MEND}")
     if parsed.drivername in _POSTGRESQL:
+        if str(parsed.password).lower() in _KNOWN_TO_ALL:
+            raise InvalidConfig("GATEWISE_DATABASE: its password is one that everybody tries first; choose another")
         return parsed.set(drivername="postgresql+psycopg")
     raise InvalidConfig(f"GATEWISE_DATABASE: {parsed.drivername!r} is not known; {_MEND}")
 

@@ -22,13 +22,18 @@ except ModuleNotFoundError as error:  # pragma: no cover - the test environment 
     raise MissingDependency(f"the torch engine needs {error.name}: pip install 'gatewise[training]'") from None
 
 
+def sees_gpu() -> bool:
+    """Whether there is a CUDA device, without taking any of its memory."""
+    return torch.cuda.is_available()
+
+
 def check_device(device: str) -> None:
     """Raise InvalidConfig where there is no such device, without taking any of its memory."""
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
         raise InvalidConfig(f"device: {device!r}: {str(error).splitlines()[0]}") from None
-    if kind == "cuda" and not torch.cuda.is_available():
+    if kind == "cuda" and not sees_gpu():
         raise InvalidConfig(f"device: {device!r} cannot be used: torch sees no CUDA device here")
 
 

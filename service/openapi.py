@@ -477,6 +477,7 @@ def _model() -> Schema:
             "digest": text,
             "drift": _drift(),
             "engine": text,
+            "device": text,
             "trained_with": text,
             "gatewise": text,
         }

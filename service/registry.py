@@ -125,6 +125,7 @@ def describe(predictor: Predictor, max_timesteps: int) -> dict[str, Any]:
         "digest": manifest.digest,
         "drift": None,
         "engine": predictor.engine_name,
+        "device": predictor.engine.device,
         "trained_with": manifest.gatewise_version,
         "gatewise": __version__,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ from service.traffic import Traffic
 if TYPE_CHECKING:
     from gatewise.batch import Encoded
     from gatewise.predictor import Predictor
+
+logger = logging.getLogger("gatewise.service")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -141,6 +144,7 @@ class Runtime:
         self.make_live(model)
         if followed(settings):
             self.switch = Switch(settings, self.registry, self.metrics, self.make_live, self.make_shadow)
+        logger.info("%(name)s:%(version)s is served by %(engine)s on %(device)s", model.card)
         self.drain = Drain()
         self.drain.watch()
         # What is here now stays: the collector, which every request's lists call on, need not walk it again and again.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
 import re
 from collections.abc import Mapping
@@ -52,7 +53,11 @@ class ServiceSettings(BaseSettings):
         "by default an SQLite file beside the stored models, made when the first feedback comes",
     )
     engine: Literal["auto", "onnx", "torch"] = Field(default="auto", description="what runs the network")
-    device: str | None = Field(default=None, description="device of the torch engine, such as cuda; the CPU by default")
+    device: str | None = Field(
+        default=None,
+        description="device of the torch engine, such as cuda; auto is cuda where torch is installed and sees a GPU; "
+        "the CPU by default",
+    )
     workers: int = Field(default=1, ge=1, le=256, description="processes, each with its own model and queue")
     timeout_seconds: float = Field(
         default=30.0, ge=0.01, le=3600, description="a request's whole time, from its first byte to its answer"
@@ -99,7 +104,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> ServiceSettings:
     """
     _refuse_unknown(os.environ if environ is None else environ)
     try:
-        return ServiceSettings()
+        return _with_device(ServiceSettings())
     except ValidationError as error:
         first = error.errors()[0]
         name = PREFIX + "_".join(map(str, first["loc"])).upper()
@@ -119,6 +124,21 @@ def settings_for_decorator() -> ServiceSettings:
         return load_settings()
     except InvalidConfig:
         return ServiceSettings.model_construct()
+
+
+def _with_device(settings: ServiceSettings) -> ServiceSettings:
+    """The same settings, with `auto` made out."""
+    if settings.device != "auto":
+        return settings
+    return settings.model_copy(update={"device": "cuda" if settings.engine != "onnx" and _sees_gpu() else None})
+
+
+def _sees_gpu() -> bool:
+    if importlib.util.find_spec("torch") is None:
+        return False
+    from gatewise import torch_engine
+
+    return torch_engine.sees_gpu()
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.live import free_port
+from tests.programs import install
 
 
 @contextlib.contextmanager
@@ -45,18 +45,9 @@ def _run(*command: str | Path) -> None:
     assert done.returncode == 0, f"{command[0]} failed with {done.returncode}"
 
 
-@functools.cache
 def _programs() -> Path | None:
-    if _installed() is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        command = ["apt-get", "install", "-y", "--no-install-recommends", "postgresql"]
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(
-                command,
-                env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=200,
-            )
+    if _installed() is None:
+        install("postgresql")
     return _installed()
 
 

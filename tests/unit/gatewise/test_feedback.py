@@ -167,6 +167,12 @@ def test_threads_that_open_one_database_at_once_migrate_it_once(url: str) -> Non
     assert not failed
 
 
+@pytest.mark.parametrize("password", ["", "postgres", "ChangeMe", "gatewise"])
+def test_a_password_that_everybody_tries_first_is_refused(password: str) -> None:
+    with pytest.raises(InvalidConfig, match="GATEWISE_DATABASE: its password is one that everybody tries first"):
+        check_url(f"postgresql://user:{password}@host/name")
+
+
 def test_a_database_of_a_later_gatewise_is_refused_by_name_and_left_as_it_is(url: str, store: FeedbackStore) -> None:
     store.add(submission(("p", "x")))
     engine = sa.create_engine(check_url(url))
@@ -238,8 +244,8 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
 
 def test_a_postgresql_that_is_not_there_is_said_without_its_password() -> None:
     with pytest.raises(DatabaseUnavailable) as error:
-        Database("postgresql://user:secret@127.0.0.1:1/name")
-    assert "secret" not in error.value.message
+        Database("postgresql://user:h1dden@127.0.0.1:1/name")
+    assert "h1dden" not in error.value.message
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ class FakePredictor:
     """Answers like `gatewise.predictor.Predictor`."""
 
     engine_name = "fake"
-    engine = SimpleNamespace(max_rows=None)
+    engine = SimpleNamespace(max_rows=None, device="cpu")
 
     def __init__(self, kind: str = "series", task: str = "sequence", channels: int = 2, version: str = "v1") -> None:
         names = tuple("abcdefgh"[:channels]) if kind == "series" else None

@@ -84,6 +84,26 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().device is None
 
 
+@pytest.mark.parametrize(
+    ("engine", "sees_gpu", "device"),
+    [("auto", True, "cuda"), ("torch", True, "cuda"), ("onnx", True, None), ("auto", False, None)],
+)
+def test_device_auto_is_cuda_where_torch_runs_and_sees_a_gpu(
+    engine: str, sees_gpu: bool, device: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch_engine = pytest.importorskip("gatewise.torch_engine")
+    monkeypatch.setattr(torch_engine, "sees_gpu", lambda: sees_gpu)
+    monkeypatch.setenv("GATEWISE_DEVICE", "auto")
+    monkeypatch.setenv("GATEWISE_ENGINE", engine)
+    assert load_settings().device == device
+
+
+def test_device_auto_is_the_cpu_where_torch_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("GATEWISE_DEVICE", "auto")
+    assert load_settings().device is None
+
+
 def test_the_decorator_gets_defaults_where_the_settings_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWISE_WORKERS", "many")
     assert settings_for_decorator().workers == 1

@@ -1,0 +1,3 @@
+# Debian's Prometheus, for machines that reach no registry.
+FROM gatewise-test-prometheus
+ENTRYPOINT ["prometheus"]
