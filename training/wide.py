@@ -5,6 +5,7 @@ N rows, K classes.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -12,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
@@ -255,7 +257,9 @@ def _fit(features: Any, truth: Ids, num_classes: int, strength: float, seed: int
     solver = "liblinear" if num_classes == 2 else "lbfgs"
     model = LogisticRegression(C=strength, solver=solver, max_iter=100, tol=1e-3, random_state=seed)
     # The vectors are too short to share: on a busy machine a second thread made a fit six times longer.
-    with threadpool_limits(limits=1):
+    # Validation judges what a hundred iterations give; that more would move it further is no news to the user.
+    with threadpool_limits(limits=1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(features, truth)
     if num_classes == 2:
         # One score for the second class; halves of it either way are the same odds.

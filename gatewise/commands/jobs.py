@@ -37,6 +37,9 @@ def list_jobs(name: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps([_fields(job) for job in found], option=orjson.OPT_INDENT_2).decode())
         return
+    if not found:
+        click.echo(f"No jobs{f' of {name}' if name else ''} yet. gatewise retrain NAME begins one.")
+        return
     table = Table("job", "model", "state", "step", "began", "last told", "result")
     for job in found:
         result = (job.result or {}).get("result", "") or job.error or ""

@@ -15,7 +15,7 @@ import pytest
 
 from gatewise import database
 from gatewise.feedback import FeedbackStore
-from gatewise.migrations.versions import r0001_feedback
+from gatewise.migrations.versions import r0002_jobs
 from service import app
 from service.registry import LiveModel
 from tests.unit.service.fakes import FakePredictor
@@ -365,7 +365,7 @@ def test_a_named_database_is_made_at_the_start_and_the_default_one_with_the_firs
             with sqlite3.connect(named) as connection:
                 found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
             connection.close()
-            assert found == (r0001_feedback.revision,)
+            assert found == (r0002_jobs.revision,)
 
     run(test)
 

@@ -673,6 +673,7 @@ def test_the_card_says_what_the_model_is_and_takes(monkeypatch: pytest.MonkeyPat
             "digest": "d1",
             "drift": None,
             "engine": "fake",
+            "device": "cpu",
             "trained_with": "0.1.0",
             "gatewise": registry.__version__,
         }

@@ -387,3 +387,15 @@ def test_a_blend_says_in_words_what_it_measured() -> None:
         "on validation the network alone has accuracy 0.8000, the linear branch alone 0.7000, "
         "both together 0.9000 (log-loss 0.5000 -> 0.4000)"
     )
+
+
+def test_a_fit_that_ends_at_its_last_iteration_is_no_warning_to_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def hasty(**settings: Any) -> LogisticRegression:
+        made.append(LogisticRegression(**{**settings, "max_iter": 1}))
+        return made[-1]
+
+    monkeypatch.setattr(wide, "LogisticRegression", hasty)
+    fit_wide(TRAIN, ENCODER, LABELS, Recipe("idf", 1e6), seed=0)
+    assert any(model.n_iter_.max() == 1 for model in made)
