@@ -71,8 +71,9 @@ class ReadOptions(BaseModel):
     def _columns_differ(self) -> Self:
         named = [self.sequence, self.label, self.group_by, self.order_by, *(self.channels or ())]
         given = [name for name in named if name is not None]
-        if len(set(given)) < len(given):
-            raise ValueError("sequence, label, group_by, order_by and channels must name different columns")
+        twice = next((name for name in given if given.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"column {twice!r} is named twice; each of them is one thing")
         return self
 
 

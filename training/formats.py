@@ -326,6 +326,9 @@ def _load_arrays(path: Path) -> dict[str, NDArray[Any]]:
         content = io.BytesIO(file.read())
     if not content.getbuffer().nbytes:
         raise InvalidData("is empty", path=path)
+    if not zipfile.is_zipfile(content):
+        raise InvalidData("is not a .npz file", path=path, mend=mend)
+    content.seek(0)
     try:
         loaded = np.load(content, allow_pickle=False)
         return {name: loaded[name] for name in loaded.files}
@@ -338,7 +341,9 @@ def _load_arrays(path: Path) -> dict[str, NDArray[Any]]:
         zlib.error,
         zipfile.BadZipFile,
     ) as error:
-        raise InvalidData(f"is not a .npz of plain arrays ({error})", path=path, mend=mend) from None
+        # numpy's own words for them advise to load them all the same.
+        why = "an array holds Python objects, which are never loaded" if "allow_pickle" in str(error) else error
+        raise InvalidData(f"is not a .npz of plain arrays ({why})", path=path, mend=mend) from None
 
 
 def _cut_to_lengths(array: NDArray[Any], lengths: NDArray[Any], path: Path, name: str) -> Sequence[Any] | NDArray[Any]:

@@ -53,8 +53,8 @@ def read_options(flags: dict[str, Any]) -> ReadOptions:
         return ReadOptions(**given)
     except ValidationError as error:
         first = error.errors()[0]
-        flag = "--" + str(first["loc"][0] if first["loc"] else "group-by").replace("_", "-")
-        raise InvalidConfig(f"{flag}: {first['msg'].removeprefix('Value error, ')}") from None
+        place = f"--{str(first['loc'][0]).replace('_', '-')}: " if first["loc"] else ""
+        raise InvalidConfig(place + first["msg"].removeprefix("Value error, ")) from None
 
 
 def stream_as_trained(predictor: Predictor, data: str, flags: dict[str, Any], *, labelled: bool) -> Iterator[Dataset]:

@@ -122,6 +122,7 @@ BROKEN: list[tuple[str, str | bytes, ReadOptions, int | None, str | int | None, 
     ("a.ts", TS.replace(" a b", " " + "a" * 300), ReadOptions(), 2, "label", "300 characters"),
     ("a.parquet", b"PAR1 and then nothing", ReadOptions(), None, None, "not a whole Parquet"),
     ("a.npz", b"PK\x03\x04 and then nothing", ReadOptions(), None, None, "not a .npz"),
+    ("a.npz", b"hello", ReadOptions(), None, None, "not a .npz file"),
     ("a.xlsx", b"\x01\x02", ReadOptions(), None, None, "no format"),
 ]
 
@@ -158,8 +159,9 @@ def test_pickled_arrays_are_never_loaded(tmp_path: Path) -> None:
     ragged = np.empty(2, dtype=object)
     ragged[:] = [[1], [2, 3]]
     np.savez(tmp_path / "a.npz", X=ragged, y=np.zeros(2))
-    with pytest.raises(InvalidData, match="values and lengths"):
+    with pytest.raises(InvalidData, match="never loaded.*values and lengths") as refused:
         read(tmp_path / "a.npz")
+    assert "allow_pickle" not in str(refused.value)
 
 
 WHOLE = {
@@ -215,3 +217,8 @@ def test_a_channel_with_a_wrong_cell_is_not_left_out_unsaid(tmp_path: Path) -> N
     assert (caught.value.row, caught.value.column) == (7, "a")
     named = read(path, ReadOptions(group_by="id", order_by="t", label="label", channels=("b",)))
     assert named.channels == ("b",)
+
+
+def test_a_column_that_is_named_twice_is_told() -> None:
+    with pytest.raises(ValueError, match="column 'text' is named twice"):
+        ReadOptions(sequence="text", label="text")
