@@ -159,7 +159,7 @@ def test_pickled_arrays_are_never_loaded(tmp_path: Path) -> None:
     ragged = np.empty(2, dtype=object)
     ragged[:] = [[1], [2, 3]]
     np.savez(tmp_path / "a.npz", X=ragged, y=np.zeros(2))
-    with pytest.raises(InvalidData, match="never loaded.*values and lengths") as refused:
+    with pytest.raises(InvalidData, match=r"never loaded.*values and lengths") as refused:
         read(tmp_path / "a.npz")
     assert "allow_pickle" not in str(refused.value)
 
