@@ -97,6 +97,8 @@ def scraped(asked: Counter[str], tmp_path_factory: pytest.TempPathFactory) -> It
         wait_for(has_drift, "drift", 2 * PATIENCE)
         counted = f'gatewise_http_requests_total{{route="/predict", status="422"}} == {asked["422"]}'
         wait_for(lambda: found.has(counted), "a scrape after the last answer")
+        # A rate is of two scrapes at least.
+        wait_for(lambda: found.has(f"count_over_time(({counted})[15s:1s]) >= 3"), "two more scrapes")
         yield found
 
 

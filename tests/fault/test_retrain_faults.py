@@ -61,7 +61,7 @@ PLACES: dict[str, tuple[Any, str, int]] = {
     "registering: before the run's record": (runs.Run, "finish", 0),
     "judging: before the gate": (retrain, "judge", 0),
     "promoting: before the record": (gatewise.store.Store, "note", 0),
-    "promoting: before the pointer": (gatewise.production.ProductionPointer, "_record", 0),
+    "promoting: before the pointer": (gatewise.production.ProductionPointer, "write", 0),
     "promoting: while the pointer is written": (os, "fsync", 0),
     "promoting: after the pointer": (watch.Watch, "finish", 0),
 }
@@ -178,7 +178,7 @@ def die_at(moment: str) -> None:
 
     if owner is os:
         # The disk is written to all the time; here only the pointer's own write is meant.
-        patch(gatewise.production.ProductionPointer, "_record", lambda number: patch(owner, name, die))
+        patch(gatewise.production.ProductionPointer, "write", lambda number: patch(owner, name, die))
     else:
         patch(owner, name, die)
 
