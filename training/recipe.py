@@ -219,8 +219,15 @@ def _series(statistics: Statistics) -> list[Choice]:
         Choice("batch_size", batch, f"{rows} rows"),
         Choice("epochs", max(2, math.ceil(steps * batch / rows)), f"about {steps} steps for {rows} rows"),
         Choice("input_noise", 0.05, "no two readings are the same"),
-        *(_whole_series(statistics) if statistics.task == "sequence" else ()),
+        *(_whole_series(statistics) if statistics.task == "sequence" else _labelled_steps(statistics)),
     ]
+
+
+def _labelled_steps(statistics: Statistics) -> list[Choice]:
+    if statistics.channels == 1:
+        return []
+    # One channel alone may answer nearly all of a week, and not the next one.
+    return [Choice("embedding_dropout", 0.3, "no channel alone shall tell a step's label")]
 
 
 def _whole_series(statistics: Statistics) -> list[Choice]:

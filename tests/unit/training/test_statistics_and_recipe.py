@@ -155,6 +155,12 @@ def test_tags_are_of_tokens_whose_capitals_stay_and_are_judged_by_spans() -> Non
     assert resolve(TAGS, {"level": "words"})[0].level == "tokens"
 
 
+def test_no_channel_of_many_tells_a_steps_label_alone() -> None:
+    dropped = {channels: resolve(replace(STEPS, channels=channels), {})[0].embedding_dropout for channels in (1, 2, 9)}
+    assert dropped == {1: 0.0, 2: 0.3, 9: 0.3}
+    assert resolve(SERIES, {})[0].embedding_dropout == 0.0
+
+
 def test_rare_classes_weigh_more_where_they_are_very_rare() -> None:
     rare = replace(TEXT, class_counts={"a": 4900, "b": 100})
     assert resolve(rare, {})[0].class_weights == "sqrt"
