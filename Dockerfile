@@ -39,9 +39,8 @@ RUN case "${ACCELERATOR}" in \
 FROM build AS training-dependencies
 ARG PIP_FLAGS=""
 RUN mkdir gatewise && touch gatewise/__init__.py README.md LICENSE
-# Tests and headers, some of them programs of torch's, and bytecode of what is never imported, are a third of it all. So
-# that it stays below 1.3 GB there goes, too, what only TensorBoard's page, its images, Hugging Face's hub and Arrow's
-# Flight need.
+# Tests (torch's are programs in its bin), headers, and bytecode of what is never imported are a third of it all. For an
+# image below 1.3 GB, what only TensorBoard's page, its images, Hugging Face's hub and Arrow's Flight need goes too.
 # hadolint ignore=SC2086
 RUN pip --python /opt/gatewise/bin/python install --no-compile ${PIP_FLAGS} -c constraints.txt ".[training,feedback]" \
     && rm -rf build \
