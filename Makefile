@@ -41,7 +41,7 @@ demo: install ## Train, compare, serve and query a model; DATA=text (default) or
 test: install ## Run the tests; ARGS="-k store" chooses some
 	$(BIN)/python -m pytest $(ARGS)
 
-deploy-test: install ## Build the images with a real Docker engine and run them: about ten minutes, as root or beside an engine
+deploy-test: install ## Build the images with a real Docker engine and run them: 7 minutes and more, as root or beside an engine
 	$(BIN)/python -m pytest -m container tests/deploy $(ARGS)
 
 browser: ## Install Chromium, in which the tests open the report; without it, and without root, they are skipped

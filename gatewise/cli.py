@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 import gatewise
 from gatewise.commands.drift import drift
@@ -226,7 +226,9 @@ def list_models(name: str | None) -> None:
     versions = Store().list(name)
     if not versions:
         raise ModelNotFound(f"no model {name!r} in the store" if name else "the store is empty; gatewise train DATA")
-    table = Table("model", "version", "cell", "kind", "task", "test", "size", "created", "")
+    # What the other commands take, and which is live: on a narrow terminal the rest gives way.
+    name_column, version_column, state_column = (Column(title, no_wrap=True) for title in ("model", "version", ""))
+    table = Table(name_column, version_column, "cell", "kind", "task", "test", "size", "created", state_column)
     for version in versions:
         table.add_row(
             version.name,

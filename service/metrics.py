@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _ITEMS = (1, 2, 4, 8, 16, 32, 64, 128)
 _RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
+_SWITCHES = ("done", "failed")
 _CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -84,6 +85,9 @@ class Metrics:
         )
 
         self._switches = counter("model_switches_total", "Switches of the live model.", ("result",))
+        # From zero: of a counter that begins at its first failure, Prometheus sees no increase.
+        for result in _SWITCHES:
+            self._switches.labels(result)
         self._behind = Gauge(
             "gatewise_model_behind",
             "1 while the pointer cannot be followed.",

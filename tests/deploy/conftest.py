@@ -47,7 +47,7 @@ def image(docker: Docker) -> Image:
 @pytest.fixture(scope="session")
 def training_image(docker: Docker) -> Image:
     """The training job."""
-    return built(docker, "gatewise-test-training", "training,service,feedback", "--target", "training")
+    return built(docker, "gatewise-test-training", "training,feedback", "--target", "training")
 
 
 @pytest.fixture(scope="session")

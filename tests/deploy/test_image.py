@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gatewise.store import Store
 from tests.deploy.conftest import Image
 from tests.deploy.load import Load, Outcomes
 from tests.docker import BASE, ROOT, Docker
@@ -130,12 +131,31 @@ def test_sigterm_under_load_loses_nothing(docker: Docker, image: Image, load: Lo
     assert set(found) <= {200, "closed with an answer"}, found
 
 
-def test_an_image_with_a_model_inside_serves_it(docker: Docker, image: Image, load: Load) -> None:
-    dockerfile = ROOT / "deploy/model.Dockerfile"
-    service = f"SERVICE={image.name}"
-    docker("build", "--file", dockerfile, "--build-arg", service, "--tag", "gatewise-test-baked", load.folder)
-    arguments = (*CAREFUL, "--publish", "127.0.0.1::3000", "gatewise-test-baked")
-    with docker.container(*arguments, name="gatewise-test-baked") as name:
+def test_make_image_puts_a_stored_model_inside_that_is_served(
+    docker: Docker, image: Image, load: Load, tmp_path: Path
+) -> None:
+    reference = Store(tmp_path / "store").add(load.folder, "tiny").reference
+    (tmp_path / "installed").touch()  # the packages are those of the tests
+    variables = {
+        "MODEL": reference,
+        "SERVICE_IMAGE": "gatewise-test-made",
+        "DOCKER_FLAGS": "--network host",
+        "BIN": Path(sys.executable).parent,
+        "INSTALLED": tmp_path / "installed",
+    }
+    if docker.is_ours:
+        variables["PIP_FLAGS"] = ""
+    done = subprocess.run(
+        ["make", "image", *(f"{name}={value}" for name, value in variables.items())],
+        env=docker.environ | {"BENTOML_HOME": str(tmp_path / "store"), "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
+    assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-1000:]
+    arguments = (*CAREFUL, "--publish", "127.0.0.1::3000", f"gatewise-test-made-{reference}")
+    with docker.container(*arguments, name="gatewise-test-made") as name:
         port = port_of(docker, name)
         wait_for(lambda: is_ready(port), "the container to be ready", 2 * PATIENCE)
         assert_answers(port, load)

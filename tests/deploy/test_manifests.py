@@ -22,6 +22,10 @@ from tests.deploy.manifests import (
     render,
 )
 
+SECRETS = [
+    {"name": "gatewise-database", "key": "url"},
+    {"name": "gatewise-admin", "key": "token", "optional": True},
+]
 RENDERED = {overlay: render(KUBERNETES / "overlays" / overlay) for overlay in OVERLAYS}
 
 
@@ -108,13 +112,22 @@ def test_every_name_that_is_referred_to_exists(overlay: str) -> None:
                 if "configMapKeyRef" in source:
                     assert ("ConfigMap", source["configMapKeyRef"]["name"]) in names
                 else:
-                    assert source["secretKeyRef"] == {"name": "gatewise-database", "key": "url"}
+                    assert source["secretKeyRef"] in SECRETS
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_no_secret_is_in_the_manifests(overlay: str) -> None:
     assert "Secret" not in {resource["kind"] for resource in RENDERED[overlay]}
     assert "postgresql://" not in yaml.safe_dump_all(RENDERED[overlay])
+
+
+def test_service_and_trainings_of_production_take_the_same_shared_store_where_one_is_named() -> None:
+    pods = pod_specs(RENDERED["production"])
+    for pod in pods.values():
+        variables = {variable["name"]: variable["valueFrom"] for variable in pod["containers"][0]["env"]}
+        reference = variables["GATEWISE_STORE"]["configMapKeyRef"]
+        assert (reference["key"], reference["optional"]) == ("store", True)
+    assert "store" not in only("ConfigMap")["data"]
 
 
 def test_selectors_find_the_pods_of_the_deployment() -> None:
