@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ _LOCK_ID = 0x6761746577697365  # any number that nobody else locks: "gatewise" i
 # What examples and images come with. None, no password at all, is for servers that know their users otherwise.
 _KNOWN_TO_ALL = ("", "postgres", "password", "secret", "admin", "changeme", "changethis", "gatewise", "example")
 _POSTGRESQL = ("postgresql", "postgres", "postgresql+psycopg")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Database:
@@ -119,6 +121,16 @@ class Database:
                 yield
         except (OSError, ModelConflict) as error:
             raise DatabaseUnavailable(f"the database cannot be opened: {error}") from None
+
+
+def to_microseconds(when: datetime) -> int:
+    """A time as the tables hold it, in microseconds since 1970, UTC: SQLite has no type for times."""
+    return (when - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_microseconds(microseconds: int) -> datetime:
+    """The time that `to_microseconds` was given."""
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def check_url(url: str) -> sa.URL:

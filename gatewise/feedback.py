@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -15,13 +15,12 @@ import sqlalchemy as sa
 
 from gatewise import content
 from gatewise.content import Content
-from gatewise.database import Database
+from gatewise.database import Database, from_microseconds, to_microseconds
 from gatewise.errors import FeedbackConflict, InvalidConfig
 from gatewise.store import Store
 
 Label = str | list[str]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _tables = sa.MetaData()
 _submissions = sa.Table(
     "feedback_submissions",
@@ -228,7 +227,7 @@ def _labelled(row: Any) -> LabelledSequence:
         sequence=content.unpack(row.form, row.channels, row.sequence),
         label=orjson.loads(row.label),
         sha256=bytes(row.sequence_sha256),
-        received_at=_EPOCH + timedelta(microseconds=row.received_us),
+        received_at=from_microseconds(row.received_us),
         source=row.source,
         model_version=row.model_version,
     )
@@ -237,7 +236,7 @@ def _labelled(row: Any) -> LabelledSequence:
 def _microseconds(when: datetime) -> int:
     if when.tzinfo is None:
         raise InvalidConfig(f"since: {when.isoformat()} has no time zone; add one, such as +00:00")
-    return (when - _EPOCH) // timedelta(microseconds=1)
+    return to_microseconds(when)
 
 
 def _json(value: object) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import orjson
 import sqlalchemy as sa
 
-from gatewise.database import Database
+from gatewise.database import Database, from_microseconds, to_microseconds
 from gatewise.errors import ModelConflict, ModelNotFound
 from gatewise.owner import Owner
 
@@ -30,7 +30,6 @@ STALE_SECONDS = 60.0
 # What a job gets to stop by itself before it is killed.
 GRACE_SECONDS = 15.0
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _tables = sa.MetaData()
 _jobs = sa.Table(
     "jobs",
@@ -267,7 +266,7 @@ def _owned(owner: Owner, model_name: str) -> dict[str, Any]:
 
 def _job(row: Any) -> Job:
     owner = Owner(row.machine, row.pid, row.process_started)
-    beat_at = _time(row.beat_us)
+    beat_at = from_microseconds(row.beat_us)
     return Job(
         id=row.id,
         kind=row.kind,
@@ -279,9 +278,9 @@ def _job(row: Any) -> Job:
         request=orjson.loads(row.request),
         folder=Path(row.folder),
         owner=owner,
-        created_at=_time(row.created_us),
+        created_at=from_microseconds(row.created_us),
         beat_at=beat_at,
-        ended_at=None if row.ended_us is None else _time(row.ended_us),
+        ended_at=None if row.ended_us is None else from_microseconds(row.ended_us),
         cancel_asked=bool(row.cancel_asked),
         result=None if row.result is None else orjson.loads(row.result),
         error=row.error,
@@ -302,9 +301,5 @@ def _told(job: Job) -> str:
     )
 
 
-def _time(microseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=microseconds)
-
-
 def _now_us() -> int:
-    return (datetime.now(UTC) - _EPOCH) // timedelta(microseconds=1)
+    return to_microseconds(datetime.now(UTC))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from gatewise.content import pack
 from gatewise.feedback import FeedbackStore, Submission
@@ -93,13 +93,11 @@ def texts(count: int, seed: int, *labels: str) -> list[tuple[str, str]]:
 
 
 def make_place(folder: Path) -> Place:
-    """Train the champion and promote it; there is no feedback yet."""
+    """Train the champion and promote it; there is no feedback yet, and nothing stays patched."""
     folder.mkdir(parents=True, exist_ok=True)
     place = Place(folder)
     rows = texts(60, 0, "fruit", "road")
     place.data.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
-    os.environ["BENTOML_HOME"] = str(place.home)
-    fix_latencies()
     options = JobOptions(
         data=str(place.data),
         name="words",
@@ -107,17 +105,20 @@ def make_place(folder: Path) -> Place:
         devices=Devices(accelerator="cpu", devices="1"),
         run_dir=folder / "runs",
     )
-    result = job.run(options, say=lambda line: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENTOML_HOME", str(place.home))
+        fix_latencies(patch)
+        result = job.run(options, say=lambda line: None)
     place.store.promote(f"words:{result.version}")
     return place
 
 
-def fix_latencies() -> None:
+def fix_latencies(patch: pytest.MonkeyPatch) -> None:
     """Let every measured time be the same: the choice and the gate may hang on it, and no two runs share one."""
 
     def takes(predictor: Any, weights: Any, items: Any) -> Latency:
         ms = LATENCIES[predictor.manifest.model.cell]
         return Latency("onnx", "cpu", ms, ms, ms, 1, 1.0, None)
 
-    measuring.measure_latency = takes
-    gate.measure_long = lambda predictor, items: 1.0
+    patch.setattr(measuring, "measure_latency", takes)
+    patch.setattr(gate, "measure_long", lambda predictor, items: 1.0)

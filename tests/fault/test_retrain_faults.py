@@ -34,7 +34,7 @@ from gatewise.jobs import Job, JobStore
 from gatewise.predictor import Predictor
 from tests.live import wait_for
 from tests.retraining import Place, fix_latencies, make_place, texts
-from training import finishing, gate, measuring, origin, packaging, retrain, runs, snapshot, watch
+from training import finishing, origin, packaging, retrain, runs, snapshot, watch
 from training.fitting import Devices
 from training.module import ClassifierModule
 from training.retrain import RetrainOptions
@@ -79,11 +79,7 @@ processes.set_forkserver_preload(["gatewise.cli", "tests.retraining", "training.
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BENTOML_HOME", "")
-        patch.setattr(measuring, "measure_latency", measuring.measure_latency)
-        patch.setattr(gate, "measure_long", gate.measure_long)
-        place = make_place(tmp_path_factory.mktemp("champion") / "place")
+    place = make_place(tmp_path_factory.mktemp("champion") / "place")
     place.feed(FEEDBACK)
     return place
 
@@ -131,7 +127,7 @@ def run_job(place: Place, moment: str | None, more: dict[str, Any]) -> None:
         more: `slow` makes each step take a while; `full` is a moment, and the disk that has no room from there on.
     """
     os.environ["BENTOML_HOME"] = str(place.home)
-    fix_latencies()
+    fix_latencies(pytest.MonkeyPatch())
     if moment:
         die_at(moment)
     if more.get("slow"):

@@ -404,15 +404,18 @@ def test_every_request_that_stays_gets_its_own_answers_whatever_else_happens(
     run(test)
 
 
+class Where:
+    """A model that remembers which thread asked it."""
+
+    def __init__(self) -> None:
+        self.threads: list[str] = []
+
+    def logits(self, encoded: Sequence[Any]) -> list[Any]:
+        self.threads.append(threading.current_thread().name)
+        return [np.zeros(2, np.float32) for _ in encoded]
+
+
 def test_short_batches_run_on_the_event_loop_and_long_ones_on_the_thread() -> None:
-    class Where:
-        def __init__(self) -> None:
-            self.threads: list[str] = []
-
-        def logits(self, encoded: Sequence[Any]) -> list[Any]:
-            self.threads.append(threading.current_thread().name)
-            return [np.zeros(2, np.float32) for _ in encoded]
-
     async def test() -> None:
         engine = Where()
         batcher = Batcher(BatchLimits(inline_seconds=0.01))
@@ -430,14 +433,6 @@ def test_short_batches_run_on_the_event_loop_and_long_ones_on_the_thread() -> No
 
 
 def test_the_first_batch_of_another_model_runs_on_the_thread_for_it_may_be_slow() -> None:
-    class Where:
-        def __init__(self) -> None:
-            self.threads: list[str] = []
-
-        def logits(self, encoded: Sequence[Any]) -> list[Any]:
-            self.threads.append(threading.current_thread().name)
-            return [np.zeros(2, np.float32) for _ in encoded]
-
     async def test() -> None:
         before, after = Where(), Where()
         batcher = Batcher(BatchLimits(inline_seconds=60.0))

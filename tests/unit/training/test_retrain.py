@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 import gatewise.cli
 from gatewise.cli import main
 from tests.retraining import SETTINGS, Place, fix_latencies, make_place, texts
-from training import gate, job, measuring, retrain
+from training import gate, job, retrain
 from training.plan import JobOptions
 
 FEEDBACK = texts(30, 1, "fruit", "road", "sea")
@@ -21,11 +21,7 @@ FEEDBACK = texts(30, 1, "fruit", "road", "sea")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BENTOML_HOME", "")
-        patch.setattr(measuring, "measure_latency", measuring.measure_latency)
-        patch.setattr(gate, "measure_long", gate.measure_long)
-        return make_place(tmp_path_factory.mktemp("champion") / "place")
+    return make_place(tmp_path_factory.mktemp("champion") / "place")
 
 
 @pytest.fixture
@@ -37,9 +33,7 @@ def at(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     """Let this test's commands work there."""
     for name, value in place.environment().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(measuring, "measure_latency", measuring.measure_latency)
-    monkeypatch.setattr(gate, "measure_long", gate.measure_long)
-    fix_latencies()
+    fix_latencies(monkeypatch)
     monkeypatch.chdir(place.folder)
     return place
 
