@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
-from rich.console import Console
 
 import gatewise
 from gatewise.commands.reading import reading_options, stream_as_trained
-from gatewise.commands.showing import check_json, reference_of, row_progress
+from gatewise.commands.showing import check_json, print_table, reference_of, row_progress
 from gatewise.errors import ArtifactMissing, InvalidConfig, InvalidSequence
 
 if TYPE_CHECKING:
@@ -43,8 +41,7 @@ def drift(model: str, data: str | None, url: str | None, json_file: str | None, 
         raise ArtifactMissing(f"{model} was made without drift statistics; train it again: gatewise train")
     found = fetch(url, predictor) if url else _drift_of(predictor, reference, data or "", flags)
     if found.measures:
-        table = drift_table(reference, found, predictor.manifest.labels)
-        Console(width=None if sys.stdout.isatty() else 200).print(table)
+        print_table(drift_table(reference, found, predictor.manifest.labels))
     click.echo(f"{found.state}: {found.sequences} sequences against {reference_of(predictor)}")
     if json_file:
         fields = {**found.model_dump(), "model": predictor.manifest.name, "version": predictor.version}
