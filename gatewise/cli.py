@@ -268,11 +268,11 @@ _LEAST_COLUMNS = 3
 def show(model: str) -> None:
     """Show a model's manifest, what the gate said of it, and the moves of its production pointer, as JSON."""
     from gatewise.artifact import verify
-    from gatewise.store import Store, resolve
+    from gatewise.store import GATE, Store, resolve
 
     path, version = resolve(model)
     name = model.partition(":")[0]
-    gate = Store().noted(name, version, "gate") if version else None
+    gate = Store().noted(name, version, GATE) if version else None
     try:
         manifest = verify(path)
     except ArtifactError:
