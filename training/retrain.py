@@ -192,7 +192,7 @@ class _Retraining:
             if origin is None:
                 raise InvalidData(
                     f"it is not known here what {self.champion.reference} was trained on",
-                    mend="Name it with --base DATA",
+                    mend="Name it with --base DATA; where its test rows are a file of their own, a folder with both",
                 )
             check(origin.more or {})
             return origin
