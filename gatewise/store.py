@@ -639,7 +639,7 @@ def _take_gate(artifact: Path) -> dict[str, Any] | None:
         gate = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, RecursionError):
         gate = None
     if not isinstance(gate, dict):
         raise ArtifactCorrupt(f"{_GATE_FILE} is damaged; delete it, or export the model again")

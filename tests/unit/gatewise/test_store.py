@@ -548,7 +548,7 @@ def test_an_import_that_is_there_already_gains_a_gate_and_keeps_its_own(
         assert second.noted("questions", newest, "gate") == {"passed": True}
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"[" * 10_000])
 def test_an_archive_with_a_damaged_gate_is_refused(
     store: Store, artifact: Path, tmp_path: Path, content: bytes
 ) -> None:
