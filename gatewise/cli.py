@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import runpy
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
-from rich.console import Console
 from rich.table import Column, Table
 
 import gatewise
@@ -22,6 +22,7 @@ from gatewise.commands.drift import drift
 from gatewise.commands.jobs import jobs
 from gatewise.commands.retrain import retrain
 from gatewise.commands.scoring import compare, evaluate, predict
+from gatewise.commands.showing import fits, print_table, say_loading
 from gatewise.commands.train import train
 from gatewise.errors import (
     ArtifactError,
@@ -78,7 +79,8 @@ class Cli(click.Group):
             click.echo(f"error: {error.name} is not installed: pip install 'gatewise[training,service]'", err=True)
             ctx.exit(5)
         except KeyboardInterrupt:
-            click.echo("stopped; a training job goes on with the same command and --resume", err=True)
+            goes_on = "; the same command goes on with --resume" if ctx.invoked_subcommand == "train" else ""
+            click.echo(f"stopped{goes_on}", err=True)
             ctx.exit(130)
         except BrokenPipeError:
             # The reader of our output has left, as `head` does. Python would complain once more when it flushes.
@@ -220,28 +222,24 @@ def models() -> None:
 @models.command("list")
 @click.argument("name", required=False)
 def list_models(name: str | None) -> None:
-    """List versions, newest first."""
+    """List versions, newest first; a narrow terminal is shown the columns that it has room for."""
     from gatewise.store import Store
 
     versions = Store().list(name)
     if not versions:
         raise ModelNotFound(f"no model {name!r} in the store" if name else "the store is empty; gatewise train DATA")
-    # What the other commands take, and which is live: on a narrow terminal the rest gives way.
-    name_column, version_column, state_column = (Column(title, no_wrap=True) for title in ("model", "version", ""))
-    table = Table(name_column, version_column, "cell", "kind", "task", "test", "size", "created", state_column)
+    columns = list(_COLUMNS)
+    while len(columns) > _LEAST_COLUMNS and not fits(_version_table(versions, columns)):
+        columns.pop()
+    print_table(_version_table(versions, columns))
+
+
+def _version_table(versions: Sequence[ModelVersion], columns: Sequence[str]) -> Table:
+    # What is too long even so goes on in the next line.
+    table = Table(*(Column(title, overflow="fold") for title in columns))
     for version in versions:
-        table.add_row(
-            version.name,
-            version.version,
-            version.cell,
-            version.kind,
-            version.task,
-            _headline(version.metrics),
-            f"{version.size_bytes / 1e6:.1f} MB",
-            f"{version.created_at:%Y-%m-%d %H:%M}",
-            "production" if version.is_production else "shadow" if version.is_shadow else "",
-        )
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+        table.add_row(*(_COLUMNS[title](version) for title in columns))
+    return table
 
 
 def _headline(metrics: dict[str, Any]) -> str:
@@ -250,16 +248,31 @@ def _headline(metrics: dict[str, Any]) -> str:
     return f"{name} {figures[name]:.4f}" if name else "-"
 
 
+# By their worth: what the other commands take and which is live come first.
+_COLUMNS: dict[str, Callable[[ModelVersion], str]] = {
+    "model": lambda version: version.name,
+    "version": lambda version: version.version,
+    "state": lambda version: "production" if version.is_production else "shadow" if version.is_shadow else "",
+    "test": lambda version: _headline(version.metrics),
+    "created": lambda version: f"{version.created_at:%Y-%m-%d %H:%M}",
+    "size": lambda version: f"{version.size_bytes / 1e6:.1f} MB",
+    "cell": lambda version: version.cell,
+    "kind": lambda version: version.kind,
+    "task": lambda version: version.task,
+}
+_LEAST_COLUMNS = 3
+
+
 @models.command()
 @click.argument("model")
 def show(model: str) -> None:
     """Show a model's manifest, what the gate said of it, and the moves of its production pointer, as JSON."""
     from gatewise.artifact import verify
-    from gatewise.store import Store, resolve
+    from gatewise.store import GATE, Store, resolve
 
     path, version = resolve(model)
     name = model.partition(":")[0]
-    gate = Store().noted(name, version, "gate") if version else None
+    gate = Store().noted(name, version, GATE) if version else None
     try:
         manifest = verify(path)
     except ArtifactError:
@@ -388,6 +401,7 @@ def import_keras(file: str, name: str | None, labels: str | None, channels: str 
 @click.option("--port", default=3000, show_default=True, help="Port of the service.")
 def demo(data: str, exits: bool, port: int) -> None:
     """Train on real data that comes with the demo extra, serve the model and ask it."""
+    say_loading("train the demonstration's model")
     from training.tour import run_demo
 
     run_demo(data, port=port, exits=exits, say=click.echo)

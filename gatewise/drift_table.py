@@ -25,6 +25,8 @@ from gatewise.drift import (
 from gatewise.errors import ArtifactMissing, InvalidConfig, ModelConflict
 from gatewise.predictor import Predictor
 
+# What to do about a model that was made without, as an imported one is.
+NO_STATISTICS = "They are of rows that training holds out, which an imported model has none of: gatewise train DATA"
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _COLOURS = {"major": "red", "moderate": "yellow"}
 _TIMEOUT_SECONDS = 10.0
@@ -54,7 +56,7 @@ def fetch(url: str, predictor: Predictor) -> Drift:
             f"the service at {url} serves {card['name']}:{card['version']}, which is not this model; name that one"
         )
     if told is None:
-        raise ArtifactMissing(f"the service at {url} serves a model without drift statistics; train it again")
+        raise ArtifactMissing(f"the service at {url} serves a model without drift statistics. {NO_STATISTICS}")
     try:
         return Drift.model_validate(told)
     except ValidationError:

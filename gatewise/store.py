@@ -2,7 +2,8 @@
 
 A version is a folder `$BENTOML_HOME/models/NAME/VERSION` with the artifact's files and BentoML's `model.yaml`, so that
 `bentoml models list`, `bentoml.models.get` and Bentos see it. The pointer is `$BENTOML_HOME/gatewise/NAME.json`; notes
-on a version (what it was made of, what the gate said of it) are beside it, in `notes/NAME/VERSION`.
+on a version (what it was made of, what the gate said of it) are beside it, in `notes/NAME/VERSION`. An export has what
+the gate said, as `gate.json`; what it was made of are paths of this machine, and stay here.
 
 With GATEWISE_STORE a pointer is that of a shared store (`shared.py`): moves are made there, and this store is where a
 machine keeps the versions that it uses.
@@ -23,6 +24,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -48,6 +50,8 @@ from gatewise.shared import SharedStore
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+GATE = "gate"
+_GATE_FILE = "gate.json"
 _BENTOML_ENTRY = "model.yaml"
 _LATEST = "latest"
 _BENTOML_PICKLE = "custom_objects.pkl"
@@ -329,7 +333,7 @@ class Store:
         return replace(version, changed=True)
 
     def note(self, name: str, version: str, subject: str, fields: dict[str, Any]) -> None:
-        """Keep a note on a stored version, in place of an earlier one on the same subject; it stays on this machine.
+        """Keep a note on a stored version, in place of an earlier one on the same subject.
 
         The version's own folder is sealed: its manifest has a checksum of every file.
         """
@@ -347,10 +351,21 @@ class Store:
         return fields
 
     def export(self, reference: str, url: str) -> str:
-        """Write a version to a folder, an archive file or a URL (see `archive.export`); return where it is."""
+        """Write a version to a folder, an archive file or a URL (see `archive.export`); return where it is.
+
+        What the gate said of it goes with it.
+        """
         version = self.get(reference)
-        with _explained(f"export {version.reference}"):
-            return archive.export(version.path, url, name=f"{version.name}-{version.version}")
+        gate = self._note(version.name, version.version, GATE)
+        with ExitStack() as held:
+            held.enter_context(_explained(f"export {version.reference}"))
+            folder = version.path
+            if gate.exists():
+                # The version's own folder is sealed.
+                beside = held.enter_context(tempfile.TemporaryDirectory(prefix="gatewise-export-"))
+                folder = Path(shutil.copytree(folder, Path(beside) / "artifact"))
+                shutil.copyfile(gate, folder / _GATE_FILE)
+            return archive.export(folder, url, name=f"{version.name}-{version.version}")
 
     def import_(self, url: str, name: str | None = None) -> ModelVersion:
         """Bring in what `export` wrote, under its own version, once every checksum in its manifest has been held to it.
@@ -370,15 +385,18 @@ class Store:
             artifact = _artifact_root(staging / "artifact")
             own_name, version = _origin(artifact)
             (artifact / _BENTOML_ENTRY).unlink(missing_ok=True)
+            gate = _take_gate(artifact)
             _verify(artifact)
             name = name or own_name
             if name is None:
                 raise InvalidConfig(f"name: {url!r} does not say what the model is called; give a name")
             check_name(name)
             stored = self._stored(name, version)
-            if stored is not None and _same_manifest(stored.path, artifact):
-                return stored
-            return self._publish(artifact, name, version=version if stored is None else None)
+            if stored is None or not _same_manifest(stored.path, artifact):
+                stored = self._publish(artifact, name, version=version if stored is None else None)
+        if gate is not None and self.noted(name, stored.version, GATE) is None:
+            self.note(name, stored.version, GATE, gate)
+        return stored
 
     def _publish(self, artifact: Path, name: str, version: str | None = None) -> ModelVersion:
         manifest = _read_manifest(artifact)
@@ -612,6 +630,21 @@ def _read_manifest(artifact: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict):
         raise ArtifactCorrupt(f"{artifact / MANIFEST} is damaged; delete the version, or import it again")
     return manifest
+
+
+def _take_gate(artifact: Path) -> dict[str, Any] | None:
+    """What the gate said of an exported version, out of its folder; None where no gate was asked."""
+    path = artifact / _GATE_FILE
+    try:
+        gate = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError):
+        gate = None
+    if not isinstance(gate, dict):
+        raise ArtifactCorrupt(f"{_GATE_FILE} is damaged; delete it, or export the model again")
+    path.unlink()
+    return gate
 
 
 def _same_manifest(stored: Path, artifact: Path) -> bool:

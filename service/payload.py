@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 MAX_DETAILS = 20
 _FIELDS = frozenset({"sequences", "probabilities", "label_set"})
 _FLAGS = ("probabilities", "label_set")
+# How orjson begins to say that a number is none that a float can hold.
+_TOO_LARGE = "number is infinity"
+_MOST_INTEGER_DIGITS = 18
 
 
 class ModelIdentity(BaseModel):
@@ -105,7 +110,31 @@ def load_json(body: bytes | bytearray, example: str) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        if error.msg.startswith(_TOO_LARGE):
+            with suppress(ValueError, TypeError, RecursionError):
+                return _load_too_large(body)
         raise _malformed(bytes(body), error, example) from None
+
+
+def _load_too_large(body: bytes | bytearray) -> Any:
+    """Decode JSON with a number beyond the range of a float, as an infinity: it is refused where it stands.
+
+    Raises:
+        ValueError, TypeError, RecursionError: it is not JSON for another reason too.
+    """
+    found = json.loads(body.decode(), parse_int=_integer, parse_constant=_refuse)
+    # A lone surrogate, which orjson never decodes, could not be quoted in an answer.
+    orjson.dumps(found)
+    return found
+
+
+def _integer(digits: str) -> int | float:
+    """As orjson reads it: a float where it is long."""
+    return int(digits) if len(digits) <= _MOST_INTEGER_DIGITS else float(digits)
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def read_npy(body: bytes | bytearray, model: LiveModel, max_sequences: int) -> PredictRequest:

@@ -26,7 +26,7 @@ from gatewise.durable import replace_text
 from gatewise.errors import InvalidConfig, InvalidData, InvalidSequence, ModelConflict, UnsupportedModel
 from gatewise.jobs import JobStore
 from gatewise.predictor import Predictor
-from gatewise.store import ModelVersion, Store
+from gatewise.store import GATE, ModelVersion, Store
 from training.callbacks import Say
 from training.config import TrainingConfig
 from training.dataset import Dataset
@@ -42,7 +42,6 @@ from training.splits import Splits
 from training.watch import Watch
 
 KIND = "retrain"
-GATE = "gate"
 
 Promote = Literal["never", "auto", "ask"]
 Result = Literal["nothing_new", "refused", "passed", "promoted"]
@@ -193,7 +192,7 @@ class _Retraining:
             if origin is None:
                 raise InvalidData(
                     f"it is not known here what {self.champion.reference} was trained on",
-                    mend="Name it with --base DATA",
+                    mend="Name it with --base DATA; where its test rows are a file of their own, a folder with both",
                 )
             check(origin.more or {})
             return origin

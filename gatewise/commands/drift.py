@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
-from rich.console import Console
 
 import gatewise
 from gatewise.commands.reading import reading_options, stream_as_trained
-from gatewise.commands.showing import check_json, reference_of, row_progress
+from gatewise.commands.showing import check_json, print_table, reference_of, row_progress
 from gatewise.errors import ArtifactMissing, InvalidConfig, InvalidSequence
 
 if TYPE_CHECKING:
@@ -30,9 +28,10 @@ def drift(model: str, data: str | None, url: str | None, json_file: str | None, 
     """Explain how far the sequences of the file DATA, or of a running service, are from those that MODEL was made on.
 
     The index of each measure is the population stability index (PSI): above 0.1, and above what chance gives, it has
-    moved; above 0.25 much. Nothing is ever retrained by this.
+    moved; above 0.25 much. That the sequences are others does not say that the answers are worse: labels do. Nothing is
+    ever retrained by this.
     """
-    from gatewise.drift_table import drift_table, fetch, worst
+    from gatewise.drift_table import NO_STATISTICS, drift_table, fetch, worst
 
     check_json(json_file)
     if (data is None) == (url is None):
@@ -40,19 +39,19 @@ def drift(model: str, data: str | None, url: str | None, json_file: str | None, 
     predictor = gatewise.load(model)
     reference = predictor.drift_reference()
     if reference is None:
-        raise ArtifactMissing(f"{model} was made without drift statistics; train it again: gatewise train")
+        raise ArtifactMissing(f"{model} was made without drift statistics. {NO_STATISTICS}")
     found = fetch(url, predictor) if url else _drift_of(predictor, reference, data or "", flags)
     if found.measures:
-        table = drift_table(reference, found, predictor.manifest.labels)
-        Console(width=None if sys.stdout.isatty() else 200).print(table)
+        print_table(drift_table(reference, found, predictor.manifest.labels))
     click.echo(f"{found.state}: {found.sequences} sequences against {reference_of(predictor)}")
     if json_file:
         fields = {**found.model_dump(), "model": predictor.manifest.name, "version": predictor.version}
         fields["reference"] = reference.model_dump()["histograms"]
         Path(json_file).write_bytes(orjson.dumps(fields, option=orjson.OPT_INDENT_2))
     if found.state == "major":
-        source = predictor.manifest.data.get("source", "DATA")
-        click.echo(f"{worst(found)} moved most; consider retraining: gatewise train {source} with recent rows")
+        again = f"gatewise train {predictor.manifest.data.get('source', 'DATA')} with recent rows"
+        click.echo(f"{worst(found)} moved most; whether the answers are worse is for labels to tell")
+        click.echo(f"Next:    gatewise evaluate {model} LABELLED_FILE      or: {again}")
 
 
 def _drift_of(predictor: Predictor, reference: DriftReference, data: str, flags: dict[str, Any]) -> Drift:

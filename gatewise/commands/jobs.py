@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
-from rich.console import Console
 from rich.table import Table
 
 from gatewise.commands.database import database_url
+from gatewise.commands.showing import print_table
 
 if TYPE_CHECKING:
     from gatewise.jobs import Job, JobStore
@@ -46,7 +45,7 @@ def list_jobs(name: str | None, as_json: bool) -> None:
         table.add_row(
             str(job.id), job.model_name, job.state, job.step, _minute(job.created_at), _minute(job.beat_at), result
         )
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    print_table(table)
 
 
 @jobs.command()

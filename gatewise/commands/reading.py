@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gatewise.errors import InvalidConfig
+from gatewise.errors import InvalidConfig, InvalidData
 
 if TYPE_CHECKING:
     from gatewise.predictor import Predictor
@@ -58,7 +58,11 @@ def read_options(flags: dict[str, Any]) -> ReadOptions:
 
 
 def stream_as_trained(predictor: Predictor, data: str, flags: dict[str, Any], *, labelled: bool) -> Iterator[Dataset]:
-    """Read as the train file was read, but for what the flags say."""
+    """Read as the train file was read, but for what the flags say.
+
+    Raises:
+        InvalidData: as `stream`; or there are labels, and the model knows none of them.
+    """
     from training.readers import stream
 
     given = read_options(flags)
@@ -68,4 +72,22 @@ def stream_as_trained(predictor: Predictor, data: str, flags: dict[str, Any], *,
     if merged.get("group_by") or merged.get("order_by") or merged.get("channels"):
         merged["channels"] = merged.get("channels") or predictor.manifest.channels
     columns = predictor.manifest.training.get("columns")
-    return stream(data, type(given).model_validate(merged), labelled=labelled, like=columns)
+    pieces = stream(data, type(given).model_validate(merged), labelled=labelled, like=columns)
+    return _with_known_labels(pieces, predictor.manifest.labels) if labelled else pieces
+
+
+def _with_known_labels(pieces: Iterator[Dataset], labels: Sequence[str]) -> Iterator[Dataset]:
+    """Pass the pieces on; one known label is enough, for rows of a new class may well be scored with the others."""
+    found: set[str] = set()
+    source = ""
+    for piece in pieces:
+        found.update(*piece.label_sets())
+        source = piece.source
+        yield piece
+    if found and found.isdisjoint(labels):
+        problem = f"the model knows none of its labels, such as {_some(sorted(found))}; it answers {_some(labels)}"
+        raise InvalidData(problem, path=source, mend="Name the column of the labels with --label COL")
+
+
+def _some(labels: Sequence[str]) -> str:
+    return ", ".join(repr(label) for label in labels[:3])

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from gatewise.commands.database import database_url
 from gatewise.commands.settings import seconds_of, settings_of
+from gatewise.commands.showing import say_loading
 from gatewise.errors import InvalidConfig
 
 # What a scheduler may tell apart; `gatewise.cli` lists the others.
@@ -50,6 +51,7 @@ def retrain(context: click.Context, /, name: str, **flags: Any) -> None:
     By the recipe of NAME:production and on its data, with the feedback of GATEWISE_DATABASE. The same command goes on
     with a job that was killed or failed. Exit codes beside the others: 6 nothing new came, 7 the gate refused.
     """
+    say_loading(f"retrain {name}")
     from training.fitting import Devices
     from training.retrain import RetrainOptions
     from training.retrain import retrain as run

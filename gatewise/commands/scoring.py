@@ -24,12 +24,12 @@ from gatewise.errors import InvalidConfig
 @click.option("--json", "json_file", metavar="F", help="Write the figures to this file too.")
 def evaluate(model: str, data: str, engine: Any, device: str | None, json_file: str | None, **flags: Any) -> None:
     """Score MODEL on the labelled file DATA: accuracy, macro_f1, log_loss; span_f1 where the tags are BIO."""
-    from training.evaluation import score
-
     check_json(json_file)
-    predictor = gatewise.load(model, engine=engine, device=device)
-    started = time.perf_counter()
     with row_progress("scoring") as progress:
+        from training.evaluation import score
+
+        predictor = gatewise.load(model, engine=engine, device=device)
+        started = time.perf_counter()
         scores = score(predictor, stream_as_trained(predictor, data, flags, labelled=True), progress=progress)
     for name, value in scores.metrics.items():
         click.echo(f"{name:<10} {value:.4f}")
@@ -70,6 +70,7 @@ def compare(
     **flags: Any,
 ) -> None:
     """Compare two or more MODELs on the labelled file DATA, and say which to take and why."""
+    click.echo(f"Loading {', '.join(models)}")
     from gatewise.store import resolve
     from training.compare import Budgets
     from training.dataset import join

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,11 +19,23 @@ from gatewise.errors import InvalidConfig
 if TYPE_CHECKING:
     from gatewise.predictor import Predictor
 
+# Columns of what is no terminal: enough that no table is cut.
+_UNCUT = 10_000
+
 
 def check_json(json_file: str | None) -> None:
     """Raise InvalidConfig where the folder of a --json file is not there."""
     if json_file and not Path(json_file).parent.is_dir():
         raise InvalidConfig(f"--json: there is no folder {Path(json_file).parent}")
+
+
+def say_loading(purpose: str) -> None:
+    """Say at once what a command is about to do: torch takes seconds to import, and silence looks like hanging.
+
+    Of a training's processes the first alone says it.
+    """
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        click.echo(f"Loading torch to {purpose}")
 
 
 def reference_of(predictor: Predictor) -> str:
@@ -48,6 +61,17 @@ def row_progress(action: str) -> Iterator[Callable[[int], None]]:
         yield lambda rows: progress.update(task, completed=rows)
 
 
+def print_table(table: Table) -> None:
+    """Print a table; where that is not to a terminal nothing of it is cut."""
+    _table_console().print(table)
+
+
+def fits(table: Table) -> bool:
+    """Whether a table can be printed with every cell on one line."""
+    console = _table_console()
+    return console.measure(table, options=console.options.update(width=_UNCUT)).maximum <= console.width
+
+
 def print_comparison(account: dict[str, Any]) -> None:
     """Show a comparison of models as a table with its tests."""
     metrics = list(account["candidates"][0]["metrics"])
@@ -66,11 +90,15 @@ def print_comparison(account: dict[str, Any]) -> None:
             f"{one['parameters']:,}",
             "-" if seconds is None else f"{seconds:.0f} s",
         )
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    print_table(table)
     for test in account["tests"]:
         interval = "" if test["low"] is None else f" ({test['low']:+.4f} to {test['high']:+.4f})"
         first, second = test["of"]
         click.echo(f"{first} - {second}: {test['metric']} {test['difference']:+.4f}{interval}, p {test['p_value']:.3f}")
+
+
+def _table_console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else _UNCUT)
 
 
 def _with_interval(figure: dict[str, float | None]) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from gatewise.commands.reading import read_options, reading_options
 from gatewise.commands.settings import seconds_of, settings_of
-from gatewise.commands.showing import print_comparison
+from gatewise.commands.showing import print_comparison, say_loading
 
 
 @click.command()
@@ -75,6 +75,7 @@ def train(data: str, **flags: Any) -> None:
 
     DATA is a file (CSV, TSV, JSONL, Parquet, .ts, .npz; plain or .gz), or a folder with train, valid and test files.
     """
+    say_loading(f"train on {data}")
     from gatewise.artifact import read_manifest
     from training.fitting import Devices
     from training.job import run

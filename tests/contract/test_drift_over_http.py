@@ -180,8 +180,11 @@ def test_the_command_explains_a_running_service_and_only_suggests_a_retrain(
     assert " -> " in rows[0]
     assert "█" in rows[0]
     said = result.stdout.splitlines()
-    assert said[-2] == f"major: 600 sequences against tiny:{card['version']}"
-    assert said[-1] == "channel:price moved most; consider retraining: gatewise train tiny.csv with recent rows"
+    assert said[-3:] == [
+        f"major: 600 sequences against tiny:{card['version']}",
+        "channel:price moved most; whether the answers are worse is for labels to tell",
+        f"Next:    gatewise evaluate {artifact} LABELLED_FILE      or: gatewise train tiny.csv with recent rows",
+    ]
     figures = json.loads((tmp_path / "f.json").read_text())
     assert {name: figures[name] for name in ("state", "sequences", "measures")} == card["drift"]
     assert set(figures["reference"]) == set(figures["measures"])
@@ -214,7 +217,7 @@ def test_what_the_command_cannot_do_it_says(artifact: Path, tmp_path: Path) -> N
     for result, code, said in (
         (cli("drift", artifact), 2, "give either a file of recent sequences or --url"),
         (cli("drift", artifact, "x.jsonl", "--url", "http://x"), 2, "give either a file"),
-        (cli("drift", made.folder, "x.jsonl"), 4, "was made without drift statistics; train it again"),
+        (cli("drift", made.folder, "x.jsonl"), 4, "without drift statistics. They are of rows that training"),
         (cli("drift", artifact, "--url", "ftp://x"), 2, "does not begin with http://"),
         (
             cli("drift", artifact, "--url", "http://127.0.0.1:1"),

@@ -330,7 +330,9 @@ def test_the_artifact_holds_what_drift_is_measured_against(model: Trained) -> No
     assert reference is not None
     answered = reference.histograms["confidence"]
     assert answered.sequences == Store(model.home).get(model.name).manifest["data"]["rows"][answered.source]
-    assert f"Drift is measured against {answered.sequences} rows of {answered.source}" in model.said
+    told = f"Drift is measured against {answered.sequences} rows of {answered.source}"
+    assert told in model.said
+    assert report_of(model.name)["data"]["notes"][-1].startswith(told)
     inputs = {"channel:level", "channel:constant"} if model.name == "steps" else {"channel:0", "channel:1"}
     inputs = inputs if model.name in ("series", "steps") else {"unknown_rate"}
     assert set(reference.histograms) == {"length", "label", "confidence", *inputs}

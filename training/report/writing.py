@@ -88,7 +88,7 @@ class Completion:
             comparison=comparison_of(training),
             certainty=certainty,
             errors=self._errors(answered),
-            data=describe_data(self.prepared, manifest.data["notes"]),
+            data=describe_data(self.prepared, [*manifest.data["notes"], f"{in_words(drift)}."]),
             recipe=[Setting(**choice) for choice in training["choices"]],
             environment=describe_environment(),
             command=command_of(self.options),

@@ -522,6 +522,42 @@ def test_a_version_exported_and_imported_elsewhere_is_the_same_version(
     assert not list((second.home / "gatewise" / "staging").glob("*/"))
 
 
+@pytest.mark.parametrize("target", ["q.tar.gz", "q.zip", "folder"])
+def test_what_the_gate_said_goes_with_an_export_and_what_it_was_made_of_does_not(
+    store: Store, three: list[str], tmp_path: Path, target: str
+) -> None:
+    newest, url = three[-1], str(tmp_path / target)
+    store.note("questions", newest, "gate", {"passed": True})
+    store.note("questions", newest, "origin", {"training": {"data": "/home/ada/questions.csv"}})
+    store.export("questions", url)
+    second = Store(tmp_path / "second")
+    version = second.import_(url)
+    assert second.noted("questions", newest, "gate") == {"passed": True}
+    assert second.noted("questions", newest, "origin") is None
+    assert _files(version.path) == _files(store.get("questions").path)
+
+
+def test_an_import_that_is_there_already_gains_a_gate_and_keeps_its_own(
+    store: Store, three: list[str], tmp_path: Path
+) -> None:
+    newest, second = three[-1], Store(tmp_path / "second")
+    second.import_(store.export("questions", str(tmp_path / "before.zip")))
+    for passed in (True, False):
+        store.note("questions", newest, "gate", {"passed": passed})
+        assert not second.import_(store.export("questions", str(tmp_path / f"{passed}.zip"))).changed
+        assert second.noted("questions", newest, "gate") == {"passed": True}
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"[" * 10_000])
+def test_an_archive_with_a_damaged_gate_is_refused(
+    store: Store, artifact: Path, tmp_path: Path, content: bytes
+) -> None:
+    (artifact / "gate.json").write_bytes(content)
+    with pytest.raises(ArtifactCorrupt, match=r"gate\.json is damaged"):
+        store.import_(str(archive.pack(artifact, tmp_path / "q.zip")))
+    assert store.list() == []
+
+
 @pytest.mark.parametrize("suffix", [".tar.gz", ".zip", ".bentomodel"])
 def test_an_archive_of_the_same_files_is_the_same_bytes(artifact: Path, tmp_path: Path, suffix: str) -> None:
     first = archive.pack(artifact, tmp_path / f"first{suffix}").read_bytes()

@@ -148,6 +148,7 @@ def parser_says(body: bytes) -> str:
 
 UNFINISHED = parser_says(b'{"sequences": ')
 NOT_A_VALUE = parser_says(b"[NaN]")
+TOO_LARGE = parser_says(b"[1e999]")
 
 WRONG_BODIES = [
     (b"", 400, error(m := 'the body is empty; send {"sequences": [...]}', "malformed_json", (["body", 0], m))),
@@ -250,6 +251,42 @@ WRONG_BODIES = [
             ),
         ),
     ),
+    (
+        b'{"sequences": [[[1, 2]], [[1, 2], [3, -1e999]], [[1e38, 1e39]]]}',
+        422,
+        error(
+            "sequences[1][1][1]: is infinite or beyond the range of a 32-bit float (and 1 more in details)",
+            "invalid_sequence",
+            (["sequences", 1, 1, 1], "is infinite or beyond the range of a 32-bit float"),
+            (["sequences", 2, 0, 1], "is infinite or beyond the range of a 32-bit float"),
+        ),
+    ),
+    (
+        b'{"sequences": [[[1, %s]]]}' % (b"9" * 5000),
+        422,
+        error(
+            "sequences[0][0][1]: is infinite or beyond the range of a 32-bit float",
+            "invalid_sequence",
+            (["sequences", 0, 0, 1], "is infinite or beyond the range of a 32-bit float"),
+        ),
+    ),
+    (
+        b'{"sequences": [[[1, 2]]], "probabilities": 1e999}',
+        422,
+        error(
+            "probabilities: expected true, false or null",
+            "invalid_request",
+            (["probabilities"], "expected true, false or null"),
+        ),
+    ),
+    *[
+        (
+            b'{"sequences": [[[1e999, %s]]]}' % other,
+            400,
+            error(m := f"the body is not JSON at line 1, column 18: {TOO_LARGE}", "malformed_json", (["body", 17], m)),
+        )
+        for other in (b"NaN", b'"\\ud800"', b"[" * 5000 + b"]" * 5000)
+    ],
     (
         b'{"sequences": [[[1, 2]], [[3e38, 3e38]]]}',
         422,
