@@ -22,7 +22,7 @@ from service.runtime import Runtime
 __all__ = ["GatewiseService"]
 
 PARTS: dict[str, list[tuple[Any, str]]] = {
-    "read the JSON": [(payload, "parse")],
+    "read the JSON": [(payload, "read_json")],
     "check and encode": [(payload, "encode")],
     "queue and batches": [(Batcher, "submit"), (Batcher, "_take"), (Batcher, "_finish")],
     "the network": [(Predictor, "logits")],
