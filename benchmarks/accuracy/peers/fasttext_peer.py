@@ -1,6 +1,7 @@
 """Train fastText at a few settings, keep the best on validation, answer. Runs in fastText's own environment."""
 
 import json
+import random
 import sys
 from itertools import product
 from pathlib import Path
@@ -16,6 +17,8 @@ def main() -> None:
     task = json.loads(path.read_text())
     rows = path.with_name("train.txt")
     lines = [f"__label__{label} {text}" for label, text in zip(task["labels"], task["train"])]  # noqa: B905
+    # It reads them in their order, each epoch the same: sorted by label, the last label would win.
+    random.Random(0).shuffle(lines)
     rows.write_text("\n".join(lines) + "\n")
     best, best_score, choice = None, -1.0, ""
     for epochs, rate in product(_EPOCHS, _RATES):
