@@ -144,24 +144,33 @@ def _ablation(records: Sequence[tuple[Key, Record]]) -> str:
     """What validation loses without each part: the difference to the whole recipe of the same set, cell and seed."""
     by_key = dict(records)
     names = {part.replace(" ", "-"): part for part in PARTS}
-    losses: defaultdict[str, defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    changes: defaultdict[str, defaultdict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for key, record in records:
         whole = by_key.get(Key(key.set, key.system, key.cell, key.seed))
         if not key.without or whole is None:
             continue
+        without, with_it = record["metrics"]["valid"], whole["metrics"]["valid"]
         metric = SETS[key.set].metric
-        with_it, without = (_percents([each], "valid", metric)[0] for each in (whole, record))
-        losses[names[key.without]][f"{key.set} {key.cell.upper()}"].append(without - with_it)
-    if not losses:
+        change = (100 * (without[metric] - with_it[metric]), without["log_loss"] - with_it["log_loss"])
+        changes[names[key.without]][f"{key.set} {key.cell.upper()}"].append(change)
+    if not changes:
         return ""
-    columns = sorted({column for row in losses.values() for column in row})
-    lines = [[part, *(_counted(losses[part][c], "+.2f") for c in columns)] for part in PARTS if part in losses]
+    columns = sorted({column for row in changes.values() for column in row})
+    lines = [[part, *(_changed(changes[part][c]) for c in columns)] for part in PARTS if part in changes]
     caption = (
-        "Points of the validation score that change when a part is left out, everything else as the recipe has it: "
-        "below zero the part helps. Mean ± standard deviation over seeds, each against the whole recipe with the same "
-        "seed.\n\n"
+        "What changes on validation when a part is left out, everything else as the recipe has it: points of the "
+        "score, where below zero the part helps, and the log-loss, where above zero it does. Mean ± standard deviation "
+        "over seeds, each against the whole recipe with the same seed.\n\n"
     )
     return caption + table(["without", *columns], lines)
+
+
+def _changed(changes: Sequence[tuple[float, float]]) -> str:
+    """The changes of a score and of the log-loss; - where there is none."""
+    if not changes:
+        return "-"
+    scores, losses = zip(*changes, strict=True)
+    return f"{_counted(scores, '+.2f')}; {mean_deviation(losses, '+.3f')}"
 
 
 def _machines(records: Sequence[tuple[Key, Record]]) -> str:

@@ -84,7 +84,8 @@ def test_the_ablation_is_the_difference_to_the_whole_recipe_of_the_same_seed() -
         records.append((Key("trec", "gatewise", "lstm", seed), record(whole, 0.5)))
         records.append((Key("trec", "gatewise", "lstm", seed, "token-pairs"), record(without, 0.5)))
     # -2 and -1: mean -1.5, deviation the root of a half.
-    assert lines(report(records), "| token pairs")[0] == ["token pairs", "-1.50 ± 0.71 (2)"]
+    [row] = lines(report(records), "| token pairs")
+    assert row == ["token pairs", "-1.50 ± 0.71 (2); +0.015 ± 0.007"]
 
 
 def test_the_surely_better_cell_is_chosen_and_the_faster_where_chance_explains_it() -> None:
