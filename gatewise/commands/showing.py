@@ -98,7 +98,8 @@ def print_comparison(account: dict[str, Any]) -> None:
 
 
 def _table_console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else _UNCUT)
+    # What stands in a cell is a name or an error of somebody else: its brackets are no commands.
+    return Console(width=None if sys.stdout.isatty() else _UNCUT, markup=False, emoji=False)
 
 
 def _with_interval(figure: dict[str, float | None]) -> str:
