@@ -234,8 +234,9 @@ def length_plot(groups: Sequence[LengthGroup]) -> Markup:
         told = f"{name} timesteps: {percent(correct.value)} of {correct.rows}"
         marks.append(_line(middle, y.at(correct.low), middle, y.at(correct.high), f"bar {colour_of(0)}"))
         marks.append(dot(middle, y.at(correct.value), colour_of(0), told))
-        marks.append(_text(middle, BOTTOM + 16, name, "tick middle"))
-    return plot("Right answers by length", None, y, "timesteps", "right answers", *marks)
+        # Both ends of long ranges would run into each other.
+        marks.append(_text(middle, BOTTOM + 16, str(group.high), "tick middle"))
+    return plot("Right answers by length", None, y, "timesteps, up to", "right answers", *marks)
 
 
 def dependency_plot(points: Points, full: float, y_title: str) -> Markup:
