@@ -24,6 +24,7 @@ _SHOWN = {
     **{"nb-logistic": "NB-weighted logistic regression", "fasttext": "fastText", "minirocket": "MiniRocket"},
     **{"dtw-1nn": "1-NN DTW", "step-logistic": "logistic regression of each step"},
 }
+_TRIED = Path(__file__).with_name("tried.md")
 Rows = dict[str, dict[int, Record]]
 """Records of a set by the table's row and the seed."""
 
@@ -46,7 +47,8 @@ def report(records: Iterable[tuple[Key, Record]]) -> str:
         "`gatewise train` would choose with each seed. CPU minutes are those of the whole job on one thread: reading, "
         "training, packaging, answering; aeon's first fit compiles its functions too, which can take longer.\n"
     )
-    parts = [head, f"## Goals\n\n{_goals(of_sets)}"]
+    tried = _TRIED.read_text(encoding="utf-8")
+    parts = [head, f"## Goals\n\n{_goals(of_sets)}", f"### What was tried where a goal is not met\n\n{tried}"]
     parts += [f"## {name}\n\n{_set_table(SETS[name], rows)}" for name, rows in of_sets.items()]
     ablation = _ablation(kept)
     if ablation:
