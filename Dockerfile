@@ -1,7 +1,7 @@
 # Two images: `docker build .` makes the service; `docker build --target training .` makes the training job.
 #
 #   ACCELERATOR=cpu  the service answers with ONNX Runtime alone, without torch
-#   ACCELERATOR=gpu  torch and its CUDA libraries come with it (about 6 GB), and are used where a GPU is seen
+#   ACCELERATOR=gpu  torch and its CUDA libraries come with it (4.4 GB), and are used where a GPU is seen
 #   EXTRAS           what the service installs; `service` alone leaves out what POST /feedback stores by
 #   PYTHON_IMAGE     may name a digest, for builds that are the same each time: python:3.11-slim@sha256:...
 #   PIP_FLAGS        passed to pip, such as the index of torch's CPU wheels for the training image
@@ -26,6 +26,7 @@ ARG EXTRAS=service,feedback
 ARG PIP_FLAGS=""
 RUN mkdir gatewise && touch gatewise/__init__.py README.md LICENSE
 # PIP_FLAGS holds several words. Tests of the packages, and bytecode of what is never imported, are a quarter of it all.
+# Triton, which torch does without, needs a C compiler when it runs, and the image has none.
 # hadolint ignore=SC2086
 RUN case "${ACCELERATOR}" in \
       cpu) torch="" ;; \
@@ -34,6 +35,7 @@ RUN case "${ACCELERATOR}" in \
     esac \
     && pip --python /opt/gatewise/bin/python install --no-compile ${PIP_FLAGS} -c constraints.txt ".[${EXTRAS}]" ${torch} \
     && rm -rf build \
+    && pip --python /opt/gatewise/bin/python uninstall --yes triton \
     && find /opt/gatewise -type d -name tests -prune -exec rm -rf {} +
 
 FROM build AS training-dependencies
@@ -58,7 +60,8 @@ COPY service service
 # hadolint ignore=SC2086
 RUN pip --python /opt/gatewise/bin/python install --no-compile ${PIP_FLAGS} --no-deps --force-reinstall . \
     && /opt/gatewise/bin/python -P -c "import importlib.util, gatewise.cli, gatewise.predictor, service.app, bentoml_cli.cli, \
-         _bentoml_impl.worker.service; importlib.util.find_spec('sqlalchemy') and __import__('gatewise.feedback')"
+         _bentoml_impl.worker.service; importlib.util.find_spec('sqlalchemy') and __import__('gatewise.feedback'); \
+         importlib.util.find_spec('torch') and __import__('gatewise.torch_engine')"
 
 FROM training-dependencies AS training-build
 ARG PIP_FLAGS=""
