@@ -10,6 +10,7 @@ no other's; with another budget it is the same folder.
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Iterator
@@ -20,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from gatewise.durable import exclusive, replace_text
-from gatewise.errors import ModelConflict
+from gatewise.errors import InvalidConfig, ModelConflict
+
+_UNWRITABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR})
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ def open_run(folder: Path, *, resume: bool) -> Iterator[Run]:
 
     Raises:
         ModelConflict: another process works in it.
+        InvalidConfig: it cannot be written.
     """
     with ExitStack() as stack:
         try:
@@ -62,6 +66,10 @@ def open_run(folder: Path, *, resume: bool) -> Iterator[Run]:
             raise ModelConflict(
                 f"{folder}: another process trains the same data with the same settings; wait for it, or stop it"
             ) from None
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                raise
+            raise InvalidConfig(f"run_dir: {folder}: {error.strerror}; give a folder for jobs with --run-dir") from None
         path = folder / "job.json"
         note = ""
         if not resume and path.exists() and "result" not in json.loads(path.read_text()):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewise.errors import ModelConflict
+from gatewise.errors import InvalidConfig, ModelConflict
 from training.job import default_name
 from training.runs import folder_of, open_run
 
@@ -99,3 +99,12 @@ def test_to_resume_what_was_never_begun_is_said(tmp_path: Path) -> None:
         )
     with open_run(tmp_path / "model" / "abc", resume=True) as run:
         assert run.note == ""
+
+
+def test_where_no_folder_can_be_made_another_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(InvalidConfig, match=r"^run_dir: .*file/run: .*--run-dir"),
+        open_run(tmp_path / "file/run", resume=True),
+    ):
+        pass
