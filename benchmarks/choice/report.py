@@ -191,6 +191,7 @@ def _adding(rows: Sequence[dict[str, Any]]) -> str:
     told = (
         "## The adding problem\n\nTwo marked readings among T, one in each half: is their sum above 1? A coin gets "
         "50. One layer of 64 units that reads left to right, nothing beside it. *Steps needed* is what the chosen cell "
-        "needs of the end of a series to be as good as with all of it, by masking the rest.\n\n"
+        "needs of the end of a series to be as good as with all of it, by masking the rest. Training "
+        "seconds are of the wall clock.\n\n"
     )
     return f"{told}{table(head, lines)}\nMachine: {in_words(rows[-1]['machine'])}; commit {rows[-1]['commit']}.\n"
