@@ -179,7 +179,7 @@ def is_per_step(model: Trained) -> bool:
 
 def test_training_says_what_it_does_and_what_to_do_next(model: Trained) -> None:
     lines = model.said.splitlines()
-    assert lines[0] == f"Reading {model.train}"
+    assert lines[:2] == [f"Loading torch to train on {model.train}", f"Reading {model.train}"]
     assert any(line.startswith("Rule: the one with the best") for line in lines)
     assert any(line.startswith("Chosen: ") for line in lines)
     version = Store(model.home).get(model.name)

@@ -14,7 +14,7 @@ from training.report.markup import Child, Markup, element
 from training.report.words import percent
 
 WIDTH, HEIGHT = 360.0, 230.0
-LEFT, RIGHT, TOP, BOTTOM = 54.0, 342.0, 12.0, 188.0
+LEFT, RIGHT, TOP, BOTTOM = 60.0, 342.0, 12.0, 188.0
 COLOURS = 6
 
 Points = Sequence[tuple[float, float]]
