@@ -18,7 +18,10 @@ The weights, by name (torch's layout; a recurrent matrix stacks its gates by row
     attention.weight                                     (1, D*H), attention pooling only
     dense.{i}.weight, dense.{i}.bias                     (size, inputs), (size,); relu follows each
     output.weight, output.bias                           (K, inputs), (K,)
-    wide.weight, wide.bias                               (wide_buckets, K), (K,), with a linear branch only
+    wide.weight, wide.bias                               (wide_buckets, K), (K,), with a linear branch only; of a series
+                                                         D * 84 * wide_thresholds features in place of the buckets
+    wide.channels, wide.thresholds                       (D, 84, wide_channels), (D, 84, wide_thresholds), of a series,
+                                                         D its wide_dilations
     crf.transitions, crf.start, crf.end                  (K, K), (K,), (K,), with a chain of tags only
 
 `direction` is `left_to_right` or `right_to_left`.
@@ -71,6 +74,9 @@ class ModelConfig(BaseModel):
     crf: bool = Field(default=False, description="a step's tag depends on its neighbours' tags too")
     wide_buckets: int = Field(default=0, ge=0, description="rows for hashed n-grams of a linear branch; 0 is none")
     wide_order: int = Field(default=0, ge=0, description="tokens of its longest n-grams")
+    wide_dilations: tuple[int, ...] = Field(default=(), description="of the kernels of a series' linear branch")
+    wide_channels: int = Field(default=0, ge=0, description="channels that its kernels read")
+    wide_thresholds: int = Field(default=0, ge=0, description="features of each kernel")
     num_classes: int = Field(ge=2)
     embedding_dropout: float = Field(default=0.0, ge=0, lt=1)
     recurrent_dropout: float = Field(default=0.0, ge=0, lt=1, description="on the outputs of each recurrent layer")
@@ -85,16 +91,23 @@ class ModelConfig(BaseModel):
         of_text = (self.ngram_buckets, self.affix_buckets, self.pair_buckets, self.wide_buckets)
         if self.kind == "series" and any(of_text):
             raise ValueError("ngram_buckets, affix_buckets, pair_buckets and wide_buckets are for text")
+        if self.kind == "text" and self.wide_dilations:
+            raise ValueError("wide_dilations is for series")
         if len(set(self.pooling)) != len(self.pooling):
             raise ValueError("pooling names a method twice")
         return self
 
     @model_validator(mode="after")
     def _parts_fit_task(self) -> Self:
-        if self.task == "step" and (self.stem_stride > 1 or self.branch_channels or self.wide_buckets):
-            raise ValueError("stem_stride, branch_channels and wide_buckets are for one label a sequence")
+        of_whole = (self.stem_stride > 1, self.branch_channels, self.wide_buckets, self.wide_dilations)
+        if self.task == "step" and any(of_whole):
+            raise ValueError("stem_stride, branch_channels and a linear branch are for one label a sequence")
         if bool(self.wide_buckets) != bool(self.wide_order):
             raise ValueError("wide_buckets and wide_order go together")
+        if not bool(self.wide_dilations) == bool(self.wide_channels) == bool(self.wide_thresholds):
+            raise ValueError("wide_dilations, wide_channels and wide_thresholds go together")
+        if any(dilation < 1 for dilation in self.wide_dilations) or self.wide_channels > (self.input_size or 0):
+            raise ValueError("wide_dilations must be 1 or more, and wide_channels no more than input_size")
         if self.task == "sequence" and (self.skip or self.crf):
             raise ValueError("skip and crf are for a label for each step")
         if len(self.branch_kernels) != len(self.branch_channels):
@@ -111,7 +124,8 @@ class ModelConfig(BaseModel):
     @property
     def can_stream(self) -> bool:
         """Whether a sequence can be answered as it comes: no part of the network waits for later steps."""
-        return not (self.bidirectional or self.crf or self.branch_channels or self.stem_stride > 1)
+        waits = (self.bidirectional, self.crf, self.branch_channels, self.wide_dilations, self.stem_stride > 1)
+        return not any(waits)
 
     @property
     def recurrent_size(self) -> int:

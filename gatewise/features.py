@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from gatewise.architecture import ModelConfig
 from gatewise.batch import Encoded
 from gatewise.embedding import TokenEmbedder
 from gatewise.errors import Loc
+from gatewise.kernels import KernelBranch
 from gatewise.schema import FloatArray
 from gatewise.text import TextEncoder
 from gatewise.timeseries import TimeSeriesEncoder
@@ -21,7 +23,7 @@ def features_of(
 ) -> Features:
     """Return the function from a raw item and its place to its features; it raises InvalidSequence."""
     if isinstance(encoder, TimeSeriesEncoder):
-        return encoder.encode
+        return _of_series(encoder, config, weights)
     embedder = TokenEmbedder(config, weights)
     branch = WideBranch(config, weights) if config.wide_buckets else None
 
@@ -31,3 +33,15 @@ def features_of(
         return Encoded(embedder.embed(text.ids, text.unknown), text.tokens, text.truncated, wide, len(text.unknown))
 
     return embed
+
+
+def _of_series(encoder: TimeSeriesEncoder, config: ModelConfig, weights: Mapping[str, FloatArray]) -> Features:
+    if not config.wide_dilations:
+        return encoder.encode
+    branch = KernelBranch(config, weights)
+
+    def encode(item: object, loc: Loc = ()) -> Encoded:
+        encoded = encoder.encode(item, loc)
+        return replace(encoded, wide=branch.logits(encoded.inputs))
+
+    return encode

@@ -60,5 +60,5 @@ class WideBranch:
 
 
 def wide_names() -> tuple[str, ...]:
-    """The weights that are the branch's, not the network's."""
-    return ("wide.weight", "wide.bias")
+    """The weights that are a linear branch's, of texts or of series, not the network's."""
+    return ("wide.weight", "wide.bias", "wide.channels", "wide.thresholds")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from gatewise.timeseries import TimeSeriesEncoder, TimeSeriesEncoderConfig
 Weights = dict[str, np.ndarray]
 EMBEDDING = ("embedding.weight", "ngrams.weight", "affixes.weight", "pairs.weight")
 # Beside the network: what reads its features, what is added to its logits, and what reads them.
-NOT_THE_NETWORKS = (*EMBEDDING, "wide.weight", "wide.bias", "crf.transitions", "crf.start", "crf.end")
+WIDE = ("wide.weight", "wide.bias", "wide.channels", "wide.thresholds")
+NOT_THE_NETWORKS = (*EMBEDDING, *WIDE, "crf.transitions", "crf.start", "crf.end")
 ALL_POOLINGS = ("max", "last", "attention", "mean")
 CELLS = {
     "lstm": {"cell": "lstm"},
@@ -75,8 +76,14 @@ def weights_of(config: ModelConfig, seed: int = 0) -> Weights:
     """Random weights by the names and shapes that `gatewise.architecture` writes down."""
     random = np.random.default_rng(seed)
     weights = {name: random.normal(scale=0.5, size=shape).astype(np.float32) for name, shape in _shapes(config)}
-    # A variance is above nothing.
-    return {name: 0.5 + array**2 if name.endswith("norm.variance") else array for name, array in weights.items()}
+    # A variance is above nothing, a kernel reads a channel or does not, and sums are compared with whole numbers.
+    kinds: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "norm.variance": lambda array: 0.5 + array**2,
+        "wide.channels": lambda array: (array > 0).astype(np.float32),
+        "wide.thresholds": lambda array: np.rint(40_000 * array),
+    }
+    ends = {name: next((kinds[end] for end in kinds if name.endswith(end)), None) for name in weights}
+    return {name: end(weights[name]) if end else weights[name] for name, end in ends.items()}
 
 
 def classifier_weights(weights: Weights) -> Weights:
@@ -169,6 +176,31 @@ def linear_scores(config: ModelConfig, weights: Weights, text: TokenIds) -> np.n
     return scores
 
 
+def kernel_shares(config: ModelConfig, weights: Weights, inputs: np.ndarray) -> np.ndarray:
+    """What the fixed kernels tell of one series (T, F), one kernel after another, in exact integers: (D * 84 * Q,)."""
+    steps = len(inputs)
+    readings = [[round(float(np.float32(4096) * np.float32(max(-32.0, min(32.0, x))))) for x in row] for row in inputs]
+    shares = []
+    for d, dilation in enumerate(config.wide_dilations):
+        for k, heavy in enumerate(itertools.combinations(range(9), 3)):
+            read = [c for c in range(config.wide_channels) if weights["wide.channels"][d, k, c]]
+            sums = []
+            for middle in range(steps):
+                seen = [(place, middle + (place - 4) * dilation) for place in range(9)]
+                # Beyond both ends there is the mean, which is zero.
+                real = [(2 if place in heavy else -1, readings[step]) for place, step in seen if 0 <= step < steps]
+                sums.append(sum(weight * sum(row[c] for c in read) for weight, row in real))
+            shares += [sum(s > bound for s in sums) / steps for bound in weights["wide.thresholds"][d, k]]
+    return np.array(shares)
+
+
+def kernel_scores(config: ModelConfig, weights: Weights, inputs: np.ndarray) -> np.ndarray:
+    """What the linear branch of a series adds to the logits (K,), in float64."""
+    shares = kernel_shares(config, weights, inputs)
+    scores: np.ndarray = shares @ weights["wide.weight"].astype(np.float64) + weights["wide.bias"]
+    return scores
+
+
 def block_by_hand(weights: Weights, name: str, x: np.ndarray, stride: int = 1) -> np.ndarray:
     """One sequence alone, (T, F) -> (ceil(T / stride), S): each output added up from the steps that its kernel sees."""
     kernel = weights[f"{name}.conv.weight"]
@@ -244,7 +276,10 @@ class Made:
 
     def logits(self, item: Any) -> np.ndarray:
         """The reference's logits of a raw item, the linear branch's scores among them."""
-        logits = expected_logits(self.config, self.weights, self.features(item))
+        features = self.features(item)
+        logits = expected_logits(self.config, self.weights, features)
+        if self.config.wide_dilations:
+            return logits + kernel_scores(self.config, self.weights, features)
         if not self.config.wide_buckets:
             return logits
         assert isinstance(self.encoder, TextEncoder)
@@ -378,6 +413,12 @@ def _shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "output.bias", (config.num_classes,)
     if config.wide_buckets:
         yield "wide.weight", (config.wide_buckets, config.num_classes)
+        yield "wide.bias", (config.num_classes,)
+    if config.wide_dilations:
+        kernels = (len(config.wide_dilations), 84)
+        yield "wide.channels", (*kernels, config.wide_channels)
+        yield "wide.thresholds", (*kernels, config.wide_thresholds)
+        yield "wide.weight", (kernels[0] * kernels[1] * config.wide_thresholds, config.num_classes)
         yield "wide.bias", (config.num_classes,)
     if config.crf:
         yield "crf.transitions", (config.num_classes, config.num_classes)

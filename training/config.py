@@ -73,7 +73,9 @@ class TrainingConfig(BaseModel):
     skip: bool = Field(False, description="the head of a per-step model reads the step's own features too")
     crf: bool = Field(False, description="a chain over the tags of a per-step model: which tag follows which")
     wide: Literal["auto", "on", "off"] = Field(
-        "off", description="a linear branch over a text's n-grams; auto keeps it where validation says that it helps"
+        "off",
+        description="a linear branch over n-grams of a text or short patterns of a series; auto keeps it where "
+        "validation says that it helps",
     )
     embedding_dropout: float = Field(
         0.0, ge=0, lt=1, description="share of the features that a whole sequence is trained without"

@@ -64,7 +64,7 @@ class _Question:
 def measure_dependency(predictor: Predictor, valid: Dataset, window: int) -> Dependency | None:
     """Mask the past of validation rows, step by step less of it.
 
-    A linear branch, which reads the whole text at once, is left out; with a label for each step the future stays.
+    A linear branch, which reads the whole sequence at once, is left out; with a label for each step the future stays.
 
     Args:
         window: steps of a piece of a per-step row, as training cut it.

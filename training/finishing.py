@@ -16,7 +16,8 @@ from gatewise import artifact
 from gatewise.durable import replace_text
 from gatewise.predictor import Predictor
 from gatewise.store import ModelVersion, Store
-from gatewise.text import TextEncoder
+from gatewise.timeseries import TimeSeriesEncoder
+from training.blending import LinearBranch
 from training.compare import Decision
 from training.comparison import Comparison, budgets_of, compare
 from training.contenders import Contender, Found
@@ -25,6 +26,7 @@ from training.dependency import measure_dependency
 from training.evaluation import score
 from training.fitting import Candidate
 from training.folds import answer_folds
+from training.kernels import fit_kernels
 from training.learning import Learning
 from training.measuring import Measured, best_seed, measure_cost
 from training.packaging import Fitted, Packer
@@ -33,7 +35,7 @@ from training.pretraining import pretraining_of
 from training.report.findings import Part
 from training.report.writing import Completion
 from training.runs import Run
-from training.wide import Wide, choose_wide, fit_wide
+from training.wide import choose_wide
 
 
 class Entrant(NamedTuple):
@@ -145,16 +147,20 @@ class Finishing:
         wanted = comparison.chosen.name, comparison.chosen.seeds[comparison.chosen.kept]
         return next(entrant for entrant in entrants if (entrant.contender.name, entrant.contender.seed) == wanted)
 
-    def _choose_wide(self) -> Wide | None:
+    def _choose_wide(self) -> LinearBranch | None:
         prepared, say = self.learning.prepared, self.learning.say
         if prepared.config.wide == "off":
             return None
-        assert isinstance(prepared.encoder, TextEncoder)
         say("Fitting the linear branch")
-        splits, seed = prepared.splits, prepared.config.seed
-        wide = choose_wide(splits.train, splits.valid, prepared.encoder, prepared.labels, seed=seed)
+        splits, encoder, seed = prepared.splits, prepared.encoder, prepared.config.seed
+        wide: LinearBranch | None
+        if isinstance(encoder, TimeSeriesEncoder):
+            wide, why_not = fit_kernels(splits.train, encoder, prepared.labels, seed=seed), ""
+        else:
+            wide = choose_wide(splits.train, splits.valid, encoder, prepared.labels, seed=seed)
+            why_not = "no word stands in two texts, or "
         if wide is None:
-            say("  left out: no word stands in two texts, or there are too many classes for its table")
+            say(f"  left out: {why_not}there are too many classes for its table")
         return wide
 
     def _refits(self, chosen: Candidate) -> bool:
@@ -179,12 +185,12 @@ class Finishing:
         say(f"Training {cell} once more, on all {rows} rows of train and validation")
         return True
 
-    def _refit(self, packer: Packer, chosen: Entrant, wide: Wide | None) -> Path:
+    def _refit(self, packer: Packer, chosen: Entrant, wide: LinearBranch | None) -> Path:
         """Train the chosen one on all rows, with what validation fitted before it was learnt from; its artifact."""
         splits, again = self.learning.prepared.splits, self.learning.refit(chosen.contender)
         return self._pack_again(packer, chosen, again, wide, join([splits.train, splits.valid]), "refit")
 
-    def _cross_validate(self, packer: Packer, chosen: Entrant, wide: Wide | None) -> list[Part]:
+    def _cross_validate(self, packer: Packer, chosen: Entrant, wide: LinearBranch | None) -> list[Part]:
         """Train the chosen one without a part of the rows and answer it, for each part; none unless asked for."""
         prepared, say = self.learning.prepared, self.learning.say
         splits, folds = prepared.splits, prepared.config.folds
@@ -207,13 +213,12 @@ class Finishing:
         return [*answer_folds(rows, folds, prepared.config.seed, train, say)]
 
     def _pack_again(
-        self, packer: Packer, chosen: Entrant, again: Candidate, wide: Wide | None, rows: Dataset, name: str
+        self, packer: Packer, chosen: Entrant, again: Candidate, wide: LinearBranch | None, rows: Dataset, name: str
     ) -> Path:
         """The artifact of a later training on `rows`, its linear branch fitted on them too."""
         prepared = self.learning.prepared
         if wide and chosen.fitted.share:
-            assert isinstance(prepared.encoder, TextEncoder)
-            wide = fit_wide(rows, prepared.encoder, prepared.labels, wide.recipe, seed=prepared.config.seed)
+            wide = wide.again(rows, prepared.encoder, prepared.labels, seed=prepared.config.seed)
         folder = self.learning.folder_again(chosen.contender, name) / "artifact"
         packer.pack(folder, again.model, again.weights, wide, chosen.fitted)
         return folder

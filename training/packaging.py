@@ -22,13 +22,13 @@ from gatewise.crf import TagChain
 from gatewise.features import features_of
 from gatewise.text import TextEncoder
 from gatewise.torch_engine import TorchEngine
+from training.blending import Blend, LinearBranch, blend
 from training.calibration import fit_temperature
 from training.callbacks import Say
 from training.data import IGNORED, EncodedDataset
 from training.dataset import Dataset
 from training.onnx_graph import build
 from training.preparing import Encoder
-from training.wide import ORDER, Blend, Wide, blend
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -76,7 +76,12 @@ class Packer:
     say: Say = print
 
     def pack(
-        self, folder: Path, model: ModelConfig, weights: Weights, wide: Wide | None = None, fitted: Fitted | None = None
+        self,
+        folder: Path,
+        model: ModelConfig,
+        weights: Weights,
+        wide: LinearBranch | None = None,
+        fitted: Fitted | None = None,
     ) -> Fitted:
         """Write a candidate's artifact to `folder`, in place of what a killed job may have left there.
 
@@ -87,9 +92,8 @@ class Packer:
         shutil.rmtree(folder, ignore_errors=True)
         logits = self._logits(model, weights)
         if wide:
-            assert isinstance(self.encoder, TextEncoder)
             branch = wide.logits(self.valid, self.encoder)
-            blended = (fitted and fitted.blend) or self._blend(model, np.stack(logits), branch)
+            blended = (fitted and fitted.blend) or self._blend(model, np.stack(logits), branch, wide.expected_share)
             model, weights = _joined(model, weights, wide, blended.share)
             logits = [*(np.stack(logits) + np.float32(blended.share) * branch)]
         else:
@@ -120,10 +124,14 @@ class Packer:
         )
         return fitted
 
-    def _blend(self, model: ModelConfig, logits: NDArray[np.float32], branch: NDArray[np.float32]) -> Blend:
+    def _blend(
+        self, model: ModelConfig, logits: NDArray[np.float32], branch: NDArray[np.float32], expected_share: float | None
+    ) -> Blend:
         truth = np.array(self.encoded_valid.labels)
         known = truth != IGNORED
-        blended = blend(logits[known], branch[known], truth[known], always=self.always_wide)
+        blended = blend(
+            logits[known], branch[known], truth[known], always=self.always_wide, expected_share=expected_share
+        )
         self.say(f"{model.cell.upper()}: {blended.in_words()}")
         return blended
 
@@ -147,12 +155,11 @@ class Packer:
         return [int(i) for i in order[np.unique(places)]]
 
 
-def _joined(model: ModelConfig, weights: Weights, wide: Wide, share: float) -> tuple[ModelConfig, Weights]:
+def _joined(model: ModelConfig, weights: Weights, wide: LinearBranch, share: float) -> tuple[ModelConfig, Weights]:
     """Add a linear branch to a network, with this factor."""
     if not share:
         return model, weights
-    model = model.model_copy(update={"wide_buckets": wide.buckets, "wide_order": ORDER})
-    return model, weights | wide.weights(share)
+    return model.model_copy(update=wide.parts()), weights | wide.weights(share)
 
 
 def _decoded(model: ModelConfig, weights: Weights, logits: list[NDArray[np.float32]]) -> list[NDArray[Any]]:

@@ -37,6 +37,8 @@ _STREAMING: dict[str, Any] = {
     "branch_kernels": (),
     "keep": "head",
 }
+# The n-grams of a text can be counted as they come; a kernel sees later steps too.
+_STREAMING_SERIES: dict[str, Any] = {**_STREAMING, "wide": "off"}
 
 
 class Choice(NamedTuple):
@@ -56,9 +58,10 @@ def resolve(statistics: Statistics, settings: Mapping[str, Any]) -> tuple[Traini
         the configuration, and every choice that differs from the architecture's plain defaults.
     """
     documented = settings.get("preset") == "documented"
+    streaming = _STREAMING if statistics.kind == "text" else _STREAMING_SERIES
     choices = _documented(statistics) if documented else _default(statistics)
     if settings.get("needs_streaming"):
-        choices = [_streaming(choice) for choice in choices]
+        choices = [_streaming(choice, streaming) for choice in choices]
     choices = [choice for choice in choices if choice.name not in settings]
     choices += [Choice(name, value, "as you said") for name, value in settings.items()]
     config = TrainingConfig(**{choice.name: choice.value for choice in choices})
@@ -68,9 +71,9 @@ def resolve(statistics: Statistics, settings: Mapping[str, Any]) -> tuple[Traini
         raise InvalidConfig("keep: head_tail is for texts; a series keeps its head or its tail")
     if statistics.kind == "series" and (config.ngram_buckets or config.affix_buckets or config.pair_buckets):
         raise InvalidConfig("ngram_buckets, affix_buckets, pair_buckets: these are of tokens; a series has none")
-    if config.wide != "off" and (statistics.kind, statistics.task) != ("text", "sequence"):
-        raise InvalidConfig("wide: the linear branch is for texts that have one label")
-    waiting = [name for name, value in _STREAMING.items() if name in settings and settings[name] != value]
+    if config.wide != "off" and statistics.task == "step":
+        raise InvalidConfig("wide: the linear branch is for sequences that have one label")
+    waiting = [name for name, value in streaming.items() if name in settings and settings[name] != value]
     if config.needs_streaming and waiting:
         raise InvalidConfig(f"needs_streaming: {', '.join(waiting)} as you gave it waits for a sequence's end")
     if config.crf and (config.class_weights != "none" or config.label_smoothing):
@@ -99,9 +102,9 @@ def follow(
     return config, choices
 
 
-def _streaming(choice: Choice) -> Choice:
+def _streaming(choice: Choice, streaming: Mapping[str, Any]) -> Choice:
     """The choice, or what takes its place where a sequence is answered as it comes."""
-    instead = _STREAMING.get(choice.name, choice.value)
+    instead = streaming.get(choice.name, choice.value)
     if instead == choice.value:
         return choice
     return Choice(choice.name, instead, "a stream cannot wait for the sequence's end")
@@ -236,6 +239,7 @@ def _whole_series(statistics: Statistics) -> list[Choice]:
     choices = [
         Choice("differences", True, "how readings change tells as much as where they are"),
         Choice("scaling", 0.1, "the same movement is larger or smaller another time"),
+        Choice("wide", "auto", "a linear branch over fixed short patterns, kept where validation says it helps"),
         Choice("averaging", 0.98, "an average of the last steps' weights varies less than the last ones"),
     ]
     if statistics.channels > 1:

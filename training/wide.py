@@ -1,28 +1,24 @@
-"""The linear branch of `gatewise.wide`: fitted on the train split, weighed against a trained network on validation.
+"""The linear branch of texts, `gatewise.wide`, fitted on the train split.
 
 N rows, K classes.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
 
 from gatewise.text import TextEncoder
 from gatewise.wide import wide_logits, wide_rows
-from training.calibration import fit_temperature
+from training.blending import Encoder, Floats, row_losses
 from training.dataset import Dataset
+from training.linear import fit_linear
 
-Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
 ORDER = 3
@@ -36,7 +32,6 @@ _ROWS_EACH = 64
 _LARGEST = 1 << 23
 _WEIGHTINGS: tuple[Literal["idf", "nb"], ...] = ("idf", "nb")
 _STRENGTHS = (10.0, 30.0, 100.0)
-_SHARES = np.geomspace(1 / 16, 16, 25)
 
 
 class Recipe(NamedTuple):
@@ -55,6 +50,9 @@ class Wide:
         recipe: what it was fitted with.
     """
 
+    # Its table is large and must show its worth.
+    expected_share: ClassVar[None] = None
+
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
     recipe: Recipe
@@ -64,8 +62,9 @@ class Wide:
         """Rows of the table."""
         return len(self.weight)
 
-    def logits(self, data: Dataset, encoder: TextEncoder) -> NDArray[np.float32]:
+    def logits(self, data: Dataset, encoder: Encoder) -> NDArray[np.float32]:
         """Scores of every row, (N, K)."""
+        assert isinstance(encoder, TextEncoder)
         return self.scores(_rows(data, encoder, self.buckets))
 
     def scores(self, rows: Sequence[Ids]) -> NDArray[np.float32]:
@@ -76,31 +75,14 @@ class Wide:
         """The weights that serve, where the network's logits have the weight 1 and the branch's this one."""
         return {"wide.weight": self.weight * np.float32(share), "wide.bias": self.bias * np.float32(share)}
 
+    def parts(self) -> dict[str, Any]:
+        """What the model's configuration says of it."""
+        return {"wide_buckets": self.buckets, "wide_order": ORDER}
 
-@dataclass(frozen=True)
-class Blend:
-    """What the branch gives a network, on validation.
-
-    Attributes:
-        share: the factor of the branch's scores where the network's have 1; 0 leaves it out.
-        network, branch, both: accuracy of each alone and of both together.
-        network_loss, both_loss: log-loss of the network alone and of both, each with its own temperature.
-    """
-
-    share: float
-    network: float
-    branch: float
-    both: float
-    network_loss: float
-    both_loss: float
-
-    def in_words(self) -> str:
-        """One line for the reader."""
-        told = "on validation the network alone has accuracy "
-        told += f"{self.network:.4f}, the linear branch alone {self.branch:.4f}"
-        if not self.share:
-            return f"{told}; together they are no surer, so the branch is left out"
-        return f"{told}, both together {self.both:.4f} (log-loss {self.network_loss:.4f} -> {self.both_loss:.4f})"
+    def again(self, train: Dataset, encoder: Encoder, labels: tuple[str, ...], *, seed: int) -> Wide | None:
+        """The branch fitted to other rows; None where no n-gram stands in two of their texts."""
+        assert isinstance(encoder, TextEncoder)
+        return fit_wide(train, encoder, labels, self.recipe, seed=seed)
 
 
 def choose_wide(
@@ -132,44 +114,6 @@ def fit_wide(
     return ngrams.fit(recipe, seed) if ngrams else None
 
 
-def blend(network: NDArray[np.float32], wide: NDArray[np.float32], truth: NDArray[np.int64], *, always: bool) -> Blend:
-    """Weigh the branch against a network on rows that neither was trained on.
-
-    Args:
-        network, wide: their logits, (N, K).
-        truth: (N,) class indices.
-        always: keep the branch though it be of no use; else only where it lowers the loss by more than chance does.
-    """
-    alone = row_losses(network, truth)
-    losses = [row_losses(network + np.float32(share) * wide, truth) for share in _SHARES]
-    best = int(np.argmin([loss.mean() for loss in losses]))
-    gain = alone - losses[best]
-    helps = gain.mean() > 1.96 * gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else False
-    share = float(_SHARES[best]) if helps or always else 0.0
-    both = network + np.float32(share) * wide
-    return Blend(
-        share=share,
-        network=_accuracy(network, truth),
-        branch=_accuracy(wide, truth),
-        both=_accuracy(both, truth),
-        network_loss=float(alone.mean()),
-        both_loss=float((losses[best] if share else alone).mean()),
-    )
-
-
-def row_losses(logits: NDArray[Any], truth: NDArray[np.int64]) -> Floats:
-    """Negative log-likelihood of each row (N,), at the temperature that fits all of them best."""
-    scores = logits.astype(np.float64) / fit_temperature(logits, truth)
-    highest = scores.max(axis=1, keepdims=True)
-    partition = np.log(np.exp(scores - highest).sum(axis=1)) + highest[:, 0]
-    losses: Floats = partition - scores[np.arange(len(truth)), truth]
-    return losses
-
-
-def _accuracy(logits: NDArray[Any], truth: NDArray[np.int64]) -> float:
-    return float((logits.argmax(axis=1) == truth).mean())
-
-
 def _rows(data: Dataset, encoder: TextEncoder, buckets: int) -> list[Ids]:
     return [wide_rows(text.whole, ORDER, buckets) for text in encoder.encode_many(data.items)]
 
@@ -199,7 +143,7 @@ class _Ngrams:
         # Their mean square is 1, so that a strength means the same everywhere.
         weight /= np.sqrt((weight**2 * texts).sum() / texts.sum())
         features = sparse.diags(1 / np.sqrt(self.sizes)) @ self.held @ sparse.diags(weight)
-        coefficients, bias = _fit(features, self.truth, self.num_classes, recipe.strength, seed)
+        coefficients, bias = fit_linear(features, self.truth, self.num_classes, recipe.strength, seed)
         table = np.zeros((self.buckets, self.num_classes), dtype=np.float32)
         table[self.columns] = coefficients * weight[:, None]
         return Wide(table, bias, recipe)
@@ -249,23 +193,3 @@ def _contrast(held: Any, truth: Ids, num_classes: int) -> Floats:
     ratios = np.log(counts / counts.sum(axis=0)) - np.log(others / others.sum(axis=0))
     weights: Floats = np.abs(ratios).max(axis=1)
     return weights
-
-
-def _fit(features: Any, truth: Ids, num_classes: int, strength: float, seed: int) -> tuple[Floats, NDArray[np.float32]]:
-    """Weights (columns, K) and biases (K,) of a logistic regression."""
-    # For two classes a dual solver is many times faster.
-    solver = "liblinear" if num_classes == 2 else "lbfgs"
-    model = LogisticRegression(C=strength, solver=solver, max_iter=100, tol=1e-3, random_state=seed)
-    # The vectors are too short to share: on a busy machine a second thread made a fit six times longer.
-    # Validation judges what a hundred iterations give; that more would move it further is no news to the user.
-    with threadpool_limits(limits=1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(features, truth)
-    if num_classes == 2:
-        # One score for the second class; halves of it either way are the same odds.
-        return np.stack([-model.coef_[0], model.coef_[0]], axis=1) / 2, _pair(model.intercept_[0] / 2)
-    return model.coef_.T, model.intercept_.astype(np.float32)
-
-
-def _pair(value: float) -> NDArray[np.float32]:
-    return np.array([-value, value], dtype=np.float32)

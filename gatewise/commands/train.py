@@ -34,7 +34,9 @@ from gatewise.commands.showing import print_comparison, say_loading
 @click.option("--batch-size", type=int, help="Sequences in a batch.")
 @click.option("--precision", type=click.Choice(["32-true", "bf16-mixed", "16-mixed"]), help="Of the arithmetic.")
 @click.option(
-    "--wide", type=click.Choice(["auto", "on", "off"]), help="A linear branch over a text's n-grams beside the network."
+    "--wide",
+    type=click.Choice(["auto", "on", "off"]),
+    help="A linear branch beside the network, over a text's n-grams or a series' short patterns.",
 )
 @click.option(
     "--target-precision",

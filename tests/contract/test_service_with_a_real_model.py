@@ -97,7 +97,7 @@ def test_the_service_answers_as_the_reference_computes(artifact: Path, monkeypat
     asyncio.run(ask())
 
 
-@pytest.mark.parametrize("parts", ["chain", "wide", "convolved"])
+@pytest.mark.parametrize("parts", ["chain", "wide", "convolved", "kernels"])
 def test_the_service_answers_by_every_part_of_a_model(
     parts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +105,8 @@ def test_the_service_answers_by_every_part_of_a_model(
         made = make_text(tmp_path / "artifact", head="chain", ngram_buckets=40)
     elif parts == "wide":
         made = make_text(tmp_path / "artifact", max_length=4, wide_buckets=61, wide_order=3)
+    elif parts == "kernels":
+        made = make_series(tmp_path / "artifact", wide_dilations=(1, 3), wide_channels=2, wide_thresholds=2)
     else:
         convolutions = {"stem_stride": 3, "stem_channels": 6, "branch_channels": (6, 4), "branch_kernels": (5, 3)}
         made = make_series(tmp_path / "artifact", **convolutions)

@@ -78,7 +78,15 @@ def wide_artifact(tmp_path_factory: pytest.TempPathFactory) -> Made:
     )
 
 
-@pytest.fixture(params=["text", "hashed", "step", "series", "convolved", "chain", "wide"])
+@pytest.fixture(scope="session")
+def kernel_artifact(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A series model with a linear branch over fixed kernels of two dilations."""
+    return make_series(
+        tmp_path_factory.mktemp("kernel") / "artifact", wide_dilations=(1, 3), wide_channels=2, wide_thresholds=2
+    )
+
+
+@pytest.fixture(params=["text", "hashed", "step", "series", "convolved", "chain", "wide", "kernel"])
 def made(request: pytest.FixtureRequest) -> Made:
     """Each of them in turn."""
     artifact: Made = request.getfixturevalue(f"{request.param}_artifact")

@@ -65,6 +65,15 @@ def test_the_first_layer_reads_the_channels_of_a_stem_where_there_is_one() -> No
         ({"wide_buckets": 8, "wide_order": 2}, "wide_buckets are for text"),
         ({"kind": "text", "vocab_size": 9, "embedding_dim": 3, "wide_buckets": 8}, "go together"),
         ({"kind": "text", "vocab_size": 9, "embedding_dim": 3, "wide_order": 2}, "go together"),
+        ({"wide_dilations": (1,), "wide_channels": 2}, "wide_dilations, wide_channels and wide_thresholds go together"),
+        ({"wide_channels": 2, "wide_thresholds": 3}, "wide_dilations, wide_channels and wide_thresholds go together"),
+        ({"wide_dilations": (0,), "wide_channels": 2, "wide_thresholds": 3}, "wide_dilations must be 1 or more"),
+        ({"wide_dilations": (1,), "wide_channels": 3, "wide_thresholds": 3}, "wide_channels no more than input_size"),
+        (
+            {"task": "step", "wide_dilations": (1,), "wide_channels": 2, "wide_thresholds": 3},
+            "are for one label a sequence",
+        ),
+        ({"kind": "text", "vocab_size": 9, "embedding_dim": 3, "wide_dilations": (1,)}, "wide_dilations is for series"),
         ({"task": "step", "stem_stride": 2}, "are for one label a sequence"),
         ({"task": "step", "branch_channels": (4,), "branch_kernels": (3,)}, "are for one label a sequence"),
         (
@@ -101,6 +110,7 @@ def test_a_shape_is_the_same_after_json() -> None:
         ({"bidirectional": True}, False),
         ({"task": "step", "crf": True}, False),
         ({"stem_stride": 2}, False),
+        ({"wide_dilations": (1,), "wide_channels": 2, "wide_thresholds": 3}, False),
         ({"branch_channels": (4,), "branch_kernels": (3,)}, False),
     ],
 )

@@ -202,7 +202,7 @@ def test_a_fingerprint_knows_every_reading() -> None:
     assert mark(items) != mark(changed)
 
 
-PARTS = "stem_stride, branch_channels and wide_buckets are for one label a sequence"
+PARTS = "stem_stride, branch_channels and a linear branch are for one label a sequence"
 
 
 @pytest.mark.parametrize(

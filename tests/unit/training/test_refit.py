@@ -28,7 +28,9 @@ from training.latency import Latency
 from training.plan import JobOptions, JobResult
 from training.splits import read_splits
 
-TINY: dict[str, Any] = {"cells": ("gru",), "hidden_size": 4, "dense_sizes": (4,), "epochs": 2, "batch_size": 16}
+TINY: dict[str, Any] = {
+    "cells": ("gru",), "hidden_size": 4, "dense_sizes": (4,), "epochs": 2, "batch_size": 16, "wide": "off",
+}  # fmt: skip
 
 
 class Cut(BaseException):
@@ -278,6 +280,21 @@ def test_the_linear_branch_is_fitted_again_too_with_its_recipe_and_share(tmp_pat
     assert predictor.encode("red apple").wide is not None
 
 
+def test_the_kernels_of_a_series_are_drawn_and_fitted_again_with_their_share(tmp_path: Path) -> None:
+    data = write_series(tmp_path / "waves.jsonl", 80, 0)
+    done = run(tmp_path, data, wide="on")
+    assert done.refitted
+    before, after = read_manifest(done.measured()), read_manifest(done.result.artifact)
+    assert after.temperature == before.temperature
+    assert (after.model.wide_channels, len(after.model.wide_dilations)) == (2, 1)
+    first, last = weights_in(done.measured()), weights_in(done.result.artifact)
+    assert not np.array_equal(first["wide.weight"], last["wide.weight"])
+    _, test = split_of(data)
+    predictor = Predictor.load(done.result.artifact)
+    assert done.result.metrics["test"] == score(predictor, [test]).metrics
+    assert predictor.encode([[1.0, 2.0]]).wide is not None
+
+
 def test_texts_that_share_no_word_are_told_to_have_no_linear_branch(tmp_path: Path) -> None:
     path = tmp_path / "words.csv"
     path.write_text("text,label\n" + "".join(f"w{i},{'ab'[i % 2]}\n" for i in range(60)))
@@ -301,6 +318,7 @@ def test_a_job_that_was_cut_off_in_the_refit_ends_as_one_that_was_not(
     if data_of is write_series:
         data = write_series(tmp_path / "all.jsonl", 80, 0)
         settings |= {"stem_stride": 2, "stem_channels": 3, "branch_channels": (4,), "branch_kernels": (3,)}
+        settings["wide"] = "on"
     else:
         data = write_texts(tmp_path / "all.csv", 80)
         settings |= {"embedding_dim": 4, "min_count": 1, "wide": "on"}

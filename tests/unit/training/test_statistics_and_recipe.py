@@ -190,7 +190,7 @@ def chosen(statistics: Statistics, **settings: Any) -> set[str]:
 
 
 LONG = replace(SERIES, lengths=(500, 900, 1000))
-OF_WHOLE_SERIES = {"differences", "scaling", "averaging", "channel_mixing", "time_warp"}
+OF_WHOLE_SERIES = {"differences", "scaling", "averaging", "channel_mixing", "time_warp", "wide"}
 PARTS = {
     *OF_WHOLE_SERIES, "stem_stride", "branch_channels", "branch_kernels", "skip", "crf", "wide", "refit", "input_noise",
 }  # fmt: skip
@@ -295,9 +295,9 @@ def test_a_class_of_few_texts_is_read_as_often_as_one_of_many() -> None:
 
 
 @pytest.mark.parametrize("wide", ["auto", "on"])
-@pytest.mark.parametrize("statistics", [SERIES, STEPS, TAGS])
-def test_a_linear_branch_is_for_texts_of_one_label(statistics: Statistics, wide: str) -> None:
-    with pytest.raises(InvalidConfig, match=r"^wide: the linear branch is for texts that have one label"):
+@pytest.mark.parametrize("statistics", [STEPS, TAGS])
+def test_a_linear_branch_is_for_sequences_of_one_label(statistics: Statistics, wide: str) -> None:
+    with pytest.raises(InvalidConfig, match=r"^wide: the linear branch is for sequences that have one label"):
         resolve(statistics, {"wide": wide})
 
 
@@ -329,6 +329,8 @@ def test_what_must_stream_has_nothing_that_waits_for_the_end(statistics: Statist
     config, choices = resolve(statistics, {"needs_streaming": True})
     assert (config.bidirectional, config.crf, config.stem_stride, config.branch_channels) == (False, False, 1, ())
     assert config.keep == "head"
+    # N-grams can be counted as they come.
+    assert (config.wide == "auto") == (statistics is TEXT)
     assert {choice.reason for choice in choices if choice.name == "bidirectional"} == {
         "a stream cannot wait for the sequence's end"
     }

@@ -15,11 +15,12 @@ from gatewise.errors import InvalidSequence
 from gatewise.predictor import Predictor
 from gatewise.text import TextEncoder, TextEncoderConfig
 from tests.artifacts import config_of, embedded, expected_logits, ngrams_rows, weights_of
-from training import wide
+from training import linear, wide
+from training.blending import Blend, blend, row_losses
 from training.data import IGNORED, EncodedDataset
 from training.dataset import Dataset
 from training.packaging import Fitted, Packer
-from training.wide import Blend, Recipe, Wide, blend, choose_wide, fit_wide, row_losses
+from training.wide import Recipe, Wide, choose_wide, fit_wide
 
 WORDS = {
     "fruit": ["apple", "pear", "sweet", "juice"],
@@ -396,6 +397,6 @@ def test_a_fit_that_ends_at_its_last_iteration_is_no_warning_to_the_user(monkeyp
         made.append(LogisticRegression(**{**settings, "max_iter": 1}))
         return made[-1]
 
-    monkeypatch.setattr(wide, "LogisticRegression", hasty)
+    monkeypatch.setattr(linear, "LogisticRegression", hasty)
     fit_wide(TRAIN, ENCODER, LABELS, Recipe("idf", 1e6), seed=0)
     assert any(model.n_iter_.max() == 1 for model in made)
