@@ -18,6 +18,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 from gatewise.architecture import ModelConfig
 from gatewise.errors import ArtifactCorrupt
@@ -96,13 +97,18 @@ class KernelBranch:
             if name not in weights or weights[name].shape != shape:
                 raise ArtifactCorrupt(f"the weights have no {name} of shape {shape}; restore the folder")
         self._features = KernelFeatures(config.wide_dilations, weights["wide.channels"], weights["wide.thresholds"])
-        self._weight = weights["wide.weight"]
+        self._weight = weights["wide.weight"].astype(np.float64)
         self._bias = weights["wide.bias"]
 
     def logits(self, inputs: FloatArray) -> FloatArray:
         """What the branch adds to the logits (K,) of a series (T, F)."""
-        scores: FloatArray = self._features.of(inputs) @ self._weight + self._bias
-        return scores
+        return kernel_logits(self._features.of(inputs), self._weight, self._bias)
+
+
+def kernel_logits(features: FloatArray, weight: NDArray[np.float64], bias: FloatArray) -> FloatArray:
+    """Scores (K,) of features (D * 84 * Q,), added up in float64: thousands of terms nearly cancel each other."""
+    scores: FloatArray = (features.astype(np.float64) @ weight + bias).astype(np.float32)
+    return scores
 
 
 def kernel_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.kernels import KERNELS, LENGTH, MOST_CHANNELS, KernelFeatures
+from gatewise.kernels import KERNELS, LENGTH, MOST_CHANNELS, KernelFeatures, kernel_logits
 from gatewise.timeseries import TimeSeriesEncoder
 from training.blending import Encoder
 from training.dataset import Dataset
@@ -29,6 +29,8 @@ _MOST_CLASSES = 256
 _MOST_ROWS = 20_000
 # Of 0.03, 0.1 and 0.3 none was better than the others in cross-validation on seven sets.
 _STRENGTH = 0.1
+# A share that is the same in nearly all rows, divided by next to nothing, would tell of one odd series alone.
+_LEAST_DEVIATION = 0.003
 # An irrational step, whose multiples fill the range from 0 to 1 evenly however many are taken.
 _GOLDEN = (5**0.5 - 1) / 2
 
@@ -56,7 +58,9 @@ class Kernels:
         """Scores of every row, (N, K)."""
         assert isinstance(encoder, TimeSeriesEncoder)
         features = KernelFeatures(self.dilations, self.channels, self.thresholds)
-        return np.stack([features.of(row) @ self.weight + self.bias for row in encoder.encode_many(data.items)])
+        weight = self.weight.astype(np.float64)
+        rows = encoder.encode_many(data.items)
+        return np.stack([kernel_logits(features.of(row), weight, self.bias) for row in rows])
 
     def weights(self, share: float) -> dict[str, FloatArray]:
         """The weights that serve, where the network's logits have the weight 1 and the branch's this one."""
@@ -91,9 +95,7 @@ def fit_kernels(train: Dataset, encoder: TimeSeriesEncoder, labels: tuple[str, .
     thresholds = _thresholds(random, inputs, dilations, channels)
     kernels = KernelFeatures(dilations, channels, thresholds)
     features = np.stack([kernels.of(row) for row in inputs])
-    mean, scale = features.mean(axis=0), features.std(axis=0)
-    # A share that is the same in all rows tells nothing; divided by next to nothing it would tell of one odd series.
-    scale[scale < 1e-6] = np.inf
+    mean, scale = features.mean(axis=0), np.maximum(features.std(axis=0), _LEAST_DEVIATION)
     truth = np.array([labels.index(train.labels[i]) for i in rows])
     weight, bias = fit_linear((features - mean) / scale, truth, len(labels), _STRENGTH, seed)
     weight = weight / scale[:, None]

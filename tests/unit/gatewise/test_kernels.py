@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,16 @@ def test_the_scores_are_the_features_times_the_weights() -> None:
     scores = KernelBranch(CONFIG, WEIGHTS).logits(inputs)
     np.testing.assert_allclose(scores, kernel_scores(CONFIG, WEIGHTS, inputs), rtol=0, atol=1e-4)
     assert scores.shape == (3,)
+
+
+def test_large_terms_that_cancel_leave_no_error_of_rounding() -> None:
+    random = np.random.default_rng(0)
+    features, weight = (random.uniform(-1, 1, size=shape).astype(np.float32) for shape in ((2000,), (2000, 3)))
+    weight *= 1000
+    bias = -(features.astype(np.float64) @ weight).astype(np.float32)
+    scores = kernels.kernel_logits(features, weight.astype(np.float64), bias)
+    exact = [math.fsum(float(f) * float(w) for f, w in zip(features, column, strict=True)) for column in weight.T]
+    np.testing.assert_allclose(scores, np.array(exact) + bias, rtol=0, atol=1e-6)
 
 
 def test_channels_beyond_the_readings_are_not_read() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +11,17 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from gatewise.engines import EngineName
+from gatewise.errors import InvalidSequence
 from gatewise.kernels import KernelFeatures
+from gatewise.predictor import Predictor
 from gatewise.timeseries import TimeSeriesEncoder, TimeSeriesEncoderConfig
+from tests.artifacts import config_of, expected_logits, weights_of
 from training.blending import blend
+from training.data import EncodedDataset
 from training.dataset import Dataset
 from training.kernels import Kernels, fit_kernels
+from training.packaging import Packer
 
 LABELS = ("slow", "fast", "still")
 CHANNELS = ("a", "b", "c")
@@ -58,6 +65,26 @@ def test_a_fitted_branch_predicts_as_scikit_learn_does_on_standardized_features(
     expected = model.fit(scaler.transform(known), truth_of(train)).predict_proba(scaler.transform(new))
     np.testing.assert_allclose(softmax(branch.logits(others, ENCODER), axis=1), expected, rtol=0, atol=2e-3)
     assert (expected.argmax(axis=1) == truth_of(others)).mean() > 0.9
+
+
+@pytest.mark.parametrize("engine", ["onnx", "torch"])
+def test_a_packed_model_adds_its_share_of_the_branch_to_the_network(engine: EngineName, tmp_path: Path) -> None:
+    valid = waves(40, seed=1)
+    config = config_of("series", "gru", "all")
+    weights = weights_of(config)
+    branch = fitted(waves(90))
+    encoded = EncodedDataset(ENCODER.encode_many(valid.items), truth_of(valid).tolist())
+    packer = Packer("waves", "2026-11-28T08:45:12+00:00", LABELS, ENCODER, valid, encoded, {}, say=lambda line: None)
+    packed = packer.pack(tmp_path / "artifact", config, weights, branch)
+    assert packed.blend is not None
+    assert packed.blend.both > packed.blend.network
+    predictor = Predictor.load(tmp_path / "artifact", engine=engine)
+    assert predictor.manifest.model.wide_dilations == branch.dilations
+    network = np.stack([expected_logits(config, weights, ENCODER.encode(item).inputs) for item in valid.items])
+    expected = network + packed.blend.share * branch.logits(valid, ENCODER)
+    for result, logits in zip(predictor.run_each(valid.items), expected, strict=True):
+        assert not isinstance(result, InvalidSequence)
+        np.testing.assert_allclose(predictor.scores(*result), logits, rtol=0, atol=2e-5)
 
 
 def test_what_is_fitted_has_the_shapes_that_the_configuration_says() -> None:
