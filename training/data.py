@@ -136,6 +136,10 @@ class SequenceDataModule(pl.LightningDataModule):
         assert self.valid is not None
         return _loader(self.valid, BucketSampler(self.valid.lengths, 4 * self.batch_size, shuffle=False))
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move the tensors of a batch; to a CPU they need not be."""
+        return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
+
 
 def _loader(dataset: EncodedDataset, sampler: BucketSampler) -> DataLoader[TrainingBatch]:
     # The sampler yields whole batches (batch_size=None): Lightning finds its set_epoch only in this place.

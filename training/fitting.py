@@ -41,6 +41,7 @@ from training.callbacks import (
 from training.config import TrainingConfig
 from training.data import EncodedDataset, SequenceDataModule
 from training.embedding import Forms
+from training.lean import NoProfiler
 from training.module import ClassifierModule
 from training.unfreezing import Unfreezing
 
@@ -202,7 +203,8 @@ def make_trainer(
             limit_val_batches=None if validates else 0,
             enable_progress_bar=False,
             enable_model_summary=False,
-            log_every_n_steps=1,
+            log_every_n_steps=0,
+            profiler=NoProfiler(),
         )
     except (MisconfigurationException, TypeError, ValueError) as error:
         told = " ".join(str(error).split())

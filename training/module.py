@@ -9,7 +9,6 @@ import math
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from training.config import TrainingConfig
 from training.crf import ChainLoss
 from training.data import IGNORED, TrainingBatch
 from training.embedding import Forms, TokenEmbedding
+from training.lean import LeanModule
 from training.metrics import classification, span_f1
 
 
@@ -48,7 +48,7 @@ class Network(nn.Module):
         return own | (self.embedding.fold() if self.embedding else {}) | (self.chain.weights() if self.chain else {})
 
 
-class ClassifierModule(pl.LightningModule):
+class ClassifierModule(LeanModule):
     """`Network` with a loss, an optimizer and validation figures.
 
     Args:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
@@ -23,6 +22,7 @@ from training.config import TrainingConfig
 from training.data import EncodedDataset, SequenceDataModule, TrainingBatch
 from training.embedding import Forms
 from training.fitting import CHECKPOINT, Devices, checkpoint_in, make_trainer, quiet_lightning, train_from
+from training.lean import LeanModule
 from training.module import Network, set_update_gate_bias
 from training.objectives import LanguageModel, Loss, MaskedReconstruction
 
@@ -44,7 +44,7 @@ class Pretrained:
     epochs: list[dict[str, float]]
 
 
-class PretrainingModule(pl.LightningModule):
+class PretrainingModule(LeanModule):
     """A network with an objective that needs no labels.
 
     Args:

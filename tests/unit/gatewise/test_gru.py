@@ -26,7 +26,9 @@ def gradients(layer: nn.GRU, x: Tensor, weights: Tensor) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize(("batch", "timesteps", "inputs", "size"), [(1, 1, 1, 1), (3, 7, 2, 5), (2, 40, 6, 3)])
+@pytest.mark.parametrize(
+    ("batch", "timesteps", "inputs", "size"), [(1, 1, 1, 1), (3, 7, 2, 5), (2, 40, 6, 3), (2, 32, 3, 4)]
+)
 def test_states_and_all_gradients_are_those_of_torch(batch: int, timesteps: int, inputs: int, size: int) -> None:
     ours, theirs = pair(inputs, size)
     x = 2 * torch.randn(batch, timesteps, inputs, dtype=torch.float64)
@@ -62,7 +64,30 @@ def test_under_autocast_the_states_stay_of_32_bits() -> None:
     outputs.sum().backward()
     assert outputs.dtype == torch.float32
     assert layer.weight_hh_l0.grad is not None
-    torch.testing.assert_close(outputs, layer(x.bfloat16().float())[0], rtol=0, atol=1e-6)
+    assert layer.weight_hh_l0.grad.dtype == torch.float32
+
+
+def test_under_autocast_states_and_all_gradients_are_within_what_bf16_rounds() -> None:
+    torch.manual_seed(3)
+    layer = GRU(6, 16)
+    x, weights = torch.randn(4, 50, 6), torch.randn(4, 50, 16)
+    expected = gradients(layer, x, weights)
+    layer.zero_grad(set_to_none=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = gradients(layer, x, weights)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        # bf16 keeps 8 bits: each product is off by up to 2 ** -8 of itself, and their errors do not add up.
+        assert (found[name] - value).norm() < 2**-6 * value.norm(), name
+    assert not torch.equal(found["outputs"], expected["outputs"])
+
+
+def test_autocast_to_fp16_keeps_all_of_32_bits() -> None:
+    layer = GRU(4, 8)
+    x = torch.randn(3, 20, 4)
+    with torch.autocast("cpu", dtype=torch.float16):
+        outputs = layer(x)[0]
+    torch.testing.assert_close(outputs, layer(x)[0], rtol=0, atol=0)
 
 
 def test_an_input_that_needs_no_gradient_gets_none_and_the_weights_get_theirs() -> None:

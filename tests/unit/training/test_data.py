@@ -129,3 +129,12 @@ def test_a_module_without_validation_rows_has_train_batches_all_the_same() -> No
     rows = EncodedDataset([np.ones((n, 2), np.float32) for n in (3, 1, 2)], [0, 1, 0])
     module = SequenceDataModule(rows, None, batch_size=2, seed=0)
     assert sorted(n for _, lengths, _ in module.train_dataloader() for n in lengths.tolist()) == [1, 2, 3]
+
+
+def test_a_batch_for_the_cpu_is_not_copied_and_for_another_device_it_is_moved() -> None:
+    rows = EncodedDataset([np.arange(3), np.arange(2)], [0, 1])
+    data = SequenceDataModule(rows, None, batch_size=2, seed=0)
+    batch = rows[[0, 1]]
+    assert data.transfer_batch_to_device(batch, torch.device("cpu"), 0) is batch
+    moved = data.transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert [part.device.type for part in moved] == ["meta"] * 3
