@@ -1,5 +1,6 @@
 """The documented network as Ludwig is asked for it, in an environment of its own; it has no labels for single steps."""
 
+import os
 import tempfile
 
 import pandas as pd
@@ -43,6 +44,8 @@ def main() -> None:
     epochs = Epochs()
     model = LudwigModel(config, callbacks=[epochs], logging_level=40)
     with tempfile.TemporaryDirectory() as folder:
+        # It leaves a lock file where it stands.
+        os.chdir(folder)
         result = model.train(
             training_set=table(case.train),  # type: ignore[no-untyped-call]
             validation_set=table(case.held_out),  # type: ignore[no-untyped-call]
