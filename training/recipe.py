@@ -214,7 +214,8 @@ def _hashed(statistics: Statistics, level: str) -> list[Choice]:
 def _series(statistics: Statistics) -> list[Choice]:
     rows, longest = statistics.rows, statistics.lengths[2]
     batch = 16 if rows <= 500 else min(128, 8 * round(rows / 64))
-    least = 200 if statistics.task == "step" else 600 if longest > 256 else 400
+    # Of a series' rest there is little to learn, and soon too much.
+    least = 100 if statistics.task == "step" else 600 if longest > 256 else 400
     steps = max(least, 30 * rows // batch)
     return [
         Choice("hidden_size", 128 if longest <= 64 else 64, f"sequences of up to {longest} steps"),

@@ -1,8 +1,8 @@
 """What a step's own readings tell of its label, fitted before a network that then learns what they leave open.
 
 A series of a week is seven days, however many its steps are, and a network learns them by heart. A logistic regression
-of a single step cannot. Its scores are added to the network's in training, and become the weights by which the head reads
-the step's own features (`skip`) when the model is saved, so that nothing new is served.
+of a single step cannot. Its scores are added to the network's in training, and become the weights by which the head
+reads the step's own features (`skip`) when the model is saved, so that nothing new is served.
 
 B batch, T timesteps, F features, K classes.
 """
