@@ -71,6 +71,9 @@ class TrainingConfig(BaseModel):
     pooling: tuple[Pooling, ...] = Field(("last",), min_length=1)
     dense_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (64,)
     skip: bool = Field(False, description="the head of a per-step model reads the step's own features too")
+    residual: bool = Field(
+        False, description="the network learns what a logistic regression of the single step leaves open"
+    )
     crf: bool = Field(False, description="a chain over the tags of a per-step model: which tag follows which")
     wide: Literal["auto", "on", "off"] = Field(
         "off",

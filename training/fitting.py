@@ -43,6 +43,7 @@ from training.data import EncodedDataset, SequenceDataModule
 from training.embedding import Forms
 from training.lean import NoProfiler
 from training.module import ClassifierModule
+from training.residual import fit_step_scores, with_skip
 from training.unfreezing import Unfreezing
 
 CHECKPOINT = "last.ckpt"
@@ -121,7 +122,8 @@ def fit(
         start: pretrained weights, by the names of `module.Network`; the others are drawn.
         watch: callbacks beside training's own.
     """
-    done = _read_finished(folder, model) if resume else None
+    served = with_skip(model) if config.residual else model
+    done = _read_finished(folder, served) if resume else None
     if done:
         say(f"  {model.cell} was finished before; its weights are taken from {folder}")
         return done
@@ -145,6 +147,7 @@ def fit(
             labels=labels,
             forms=forms,
             augmentation=augmentation,
+            steps=fit_step_scores(train, len(labels), config.seed) if config.residual else None,
             class_weights=class_weights(config.class_weights, train, len(labels)),
             total_steps=max(steps, 2),
         )
@@ -159,7 +162,7 @@ def fit(
         module.model.load_state_dict(best.weights)
     candidate = Candidate(
         cell=model.cell,
-        model=model,
+        model=served,
         weights=module.model.weights(),
         epochs=record.epochs,
         best_epoch=trainer.current_epoch if takes_last else best.epoch + 1,

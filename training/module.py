@@ -24,27 +24,45 @@ from training.data import IGNORED, TrainingBatch
 from training.embedding import Forms, TokenEmbedding
 from training.lean import LeanModule
 from training.metrics import classification, span_f1
+from training.residual import StepScores
 
 
 class Network(nn.Module):
-    """What is trained: for text an embedding, the classifier that serves, and for tags maybe the chain over them."""
+    """What is trained: for text an embedding, the classifier that serves, and for tags maybe the chain over them.
+
+    Args:
+        steps: scores of single steps, which are added to the classifier's.
+    """
 
     def __init__(
-        self, config: ModelConfig, forms: Forms | None, word_dropout: float, labels: tuple[str, ...] = ()
+        self,
+        config: ModelConfig,
+        forms: Forms | None,
+        word_dropout: float,
+        labels: tuple[str, ...] = (),
+        steps: StepScores | None = None,
     ) -> None:
         super().__init__()
+        self.config = config
+        self.steps = steps
         self.embedding = TokenEmbedding(config, forms, word_dropout) if forms else None
         self.classifier = SequenceClassifier(config)
         self.chain = ChainLoss(labels) if config.crf else None
 
-    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """Classify forms (B, T) or readings (B, T, C); logits (B, K) or (B, T, K)."""
+    def forward(self, inputs: Tensor, lengths: Tensor, clean: Tensor | None = None) -> Tensor:
+        """Classify forms (B, T) or readings (B, T, C); logits (B, K) or (B, T, K).
+
+        Args:
+            clean: the readings as they were, where `inputs` is a variant of them.
+        """
         logits: Tensor = self.classifier(self.embedding(inputs) if self.embedding else inputs, lengths)
-        return logits
+        return logits if self.steps is None else logits + self.steps(inputs if clean is None else clean)
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """The weights that serve, by the names of `gatewise.architecture`."""
         own = {name: tensor.detach().cpu().numpy() for name, tensor in self.classifier.state_dict().items()}
+        if self.steps:
+            own = self.steps.added_to(own, self.config)
         return own | (self.embedding.fold() if self.embedding else {}) | (self.chain.weights() if self.chain else {})
 
 
@@ -55,6 +73,7 @@ class ClassifierModule(LeanModule):
         labels: K names, in the order of the logits.
         forms: what the integers of a text's rows stand for; None for series.
         augmentation: how the rows of a series are varied; None for text.
+        steps: scores of single steps, whose rest the network learns; None where it learns all.
         class_weights: (K,), or None where all weigh the same.
         total_steps: optimizer steps of the whole run, which the one-cycle schedule spans.
     """
@@ -67,6 +86,7 @@ class ClassifierModule(LeanModule):
         labels: tuple[str, ...],
         forms: Forms | None,
         augmentation: SeriesAugmentation | None = None,
+        steps: StepScores | None = None,
         class_weights: Tensor | None,
         total_steps: int,
     ) -> None:
@@ -75,7 +95,7 @@ class ClassifierModule(LeanModule):
         self.labels = labels
         self.augmentation = augmentation
         self.total_steps = total_steps
-        self.model = Network(model, forms, config.word_dropout, labels)
+        self.model = Network(model, forms, config.word_dropout, labels, steps)
         set_update_gate_bias(self.model.classifier, config.update_gate_bias)
         self.register_buffer("class_weights", class_weights, persistent=False)
         self._loss_sum: Tensor | float = 0.0
@@ -86,9 +106,8 @@ class ClassifierModule(LeanModule):
     def training_step(self, batch: TrainingBatch, batch_index: int) -> Tensor:
         """Return the mean cross-entropy of a batch."""
         inputs, lengths, labels = batch
-        if self.augmentation:
-            inputs = self.augmentation(inputs, lengths)
-        loss = self._loss(self.model(inputs, lengths), labels, self.config.label_smoothing)
+        varied = self.augmentation(inputs, lengths) if self.augmentation else inputs
+        loss = self._loss(self.model(varied, lengths, inputs), labels, self.config.label_smoothing)
         # Summed on the device and read once an epoch: self.log at each step would cost 14% of it.
         self._loss_sum = self._loss_sum + loss.detach()
         self._loss_count += 1

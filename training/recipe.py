@@ -73,6 +73,8 @@ def resolve(statistics: Statistics, settings: Mapping[str, Any]) -> tuple[Traini
         raise InvalidConfig("ngram_buckets, affix_buckets, pair_buckets: these are of tokens; a series has none")
     if config.wide != "off" and statistics.task == "step":
         raise InvalidConfig("wide: the linear branch is for sequences that have one label")
+    if config.residual and (statistics.kind, statistics.task, config.dense_sizes) != ("series", "step", ()):
+        raise InvalidConfig("residual: for series with a label for each step, and a head without dense_sizes")
     waiting = [name for name, value in streaming.items() if name in settings and settings[name] != value]
     if config.needs_streaming and waiting:
         raise InvalidConfig(f"needs_streaming: {', '.join(waiting)} as you gave it waits for a sequence's end")
@@ -212,7 +214,8 @@ def _hashed(statistics: Statistics, level: str) -> list[Choice]:
 def _series(statistics: Statistics) -> list[Choice]:
     rows, longest = statistics.rows, statistics.lengths[2]
     batch = 16 if rows <= 500 else min(128, 8 * round(rows / 64))
-    least = 200 if statistics.task == "step" else 600 if longest > 256 else 400
+    # Of a series' rest there is little to learn, and soon too much.
+    least = 100 if statistics.task == "step" else 600 if longest > 256 else 400
     steps = max(least, 30 * rows // batch)
     return [
         Choice("hidden_size", 128 if longest <= 64 else 64, f"sequences of up to {longest} steps"),
@@ -227,10 +230,12 @@ def _series(statistics: Statistics) -> list[Choice]:
 
 
 def _labelled_steps(statistics: Statistics) -> list[Choice]:
-    if statistics.channels == 1:
-        return []
-    # One channel alone may answer nearly all of a week, and not the next one.
-    return [Choice("embedding_dropout", 0.3, "no channel alone shall tell a step's label")]
+    why = "the steps of a series are many, but of few days: what a step tells by itself holds on others too"
+    choices = [Choice("residual", True, why)]
+    if statistics.channels > 1:
+        # One channel alone may answer nearly all of a week, and not the next one.
+        choices.append(Choice("embedding_dropout", 0.3, "no channel alone shall tell a step's label"))
+    return choices
 
 
 def _whole_series(statistics: Statistics) -> list[Choice]:

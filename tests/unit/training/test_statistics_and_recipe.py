@@ -193,6 +193,7 @@ LONG = replace(SERIES, lengths=(500, 900, 1000))
 OF_WHOLE_SERIES = {"differences", "scaling", "averaging", "channel_mixing", "time_warp", "wide"}
 PARTS = {
     *OF_WHOLE_SERIES, "stem_stride", "branch_channels", "branch_kernels", "skip", "crf", "wide", "refit", "input_noise",
+    "residual",
 }  # fmt: skip
 
 
@@ -205,7 +206,7 @@ PARTS = {
         (TAGS, {"skip", "crf"}),
         (replace(TAGS, bio=False), {"skip"}),
         (replace(TAGS, divided=True), {"skip", "crf", "refit"}),
-        (STEPS, {"input_noise"}),
+        (STEPS, {"input_noise", "residual"}),
         (SERIES, {"input_noise", *OF_WHOLE_SERIES, "branch_channels", "branch_kernels"}),
         (LONG, {"input_noise", *OF_WHOLE_SERIES, "branch_channels", "branch_kernels", "stem_stride"}),
         (replace(SERIES, rows=1000), {"input_noise", *OF_WHOLE_SERIES}),
@@ -299,6 +300,16 @@ def test_a_class_of_few_texts_is_read_as_often_as_one_of_many() -> None:
 def test_a_linear_branch_is_for_sequences_of_one_label(statistics: Statistics, wide: str) -> None:
     with pytest.raises(InvalidConfig, match=r"^wide: the linear branch is for sequences that have one label"):
         resolve(statistics, {"wide": wide})
+
+
+@pytest.mark.parametrize(
+    ("statistics", "settings"), [(SERIES, {}), (TAGS, {}), (TEXT, {}), (STEPS, {"dense_sizes": (8,)})]
+)
+def test_what_is_left_open_is_learnt_of_the_steps_of_a_series_alone(
+    statistics: Statistics, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidConfig, match=r"^residual: for series with a label for each step"):
+        resolve(statistics, {"residual": True, **settings})
 
 
 @pytest.mark.parametrize("name", ["ngram_buckets", "affix_buckets", "pair_buckets"])
