@@ -19,6 +19,7 @@ _LONG = 128
 # between two of them makes a reading that cannot be.
 _ROUGH = 1.2
 _FEW_ROWS = 1000
+_FEW_SERIES = 100
 # Tokens of a text up to which the network reads all; its time grows with them.
 _LONG_TEXT = 256
 # With more rows a tenth more of them tells little, and costs as much as another cell.
@@ -214,11 +215,10 @@ def _hashed(statistics: Statistics, level: str) -> list[Choice]:
 def _series(statistics: Statistics) -> list[Choice]:
     rows, longest = statistics.rows, statistics.lengths[2]
     batch = 16 if rows <= 500 else min(128, 8 * round(rows / 64))
-    # Of a series' rest there is little to learn, and soon too much.
-    least = 100 if statistics.task == "step" else 600 if longest > 256 else 400
+    least = 200 if statistics.task == "step" else 600 if longest > 256 else 400
     steps = max(least, 30 * rows // batch)
     return [
-        Choice("hidden_size", 128 if longest <= 64 else 64, f"sequences of up to {longest} steps"),
+        Choice("hidden_size", *_series_units(statistics)),
         Choice("recurrent_dropout", 0.3, "few series are many enough to go without"),
         Choice("dense_dropout", 0.3, "few series are many enough to go without"),
         Choice("weight_decay", 0.02, "keeps the network from following single series"),
@@ -227,6 +227,13 @@ def _series(statistics: Statistics) -> list[Choice]:
         Choice("input_noise", 0.05, "no two readings are the same"),
         *(_whole_series(statistics) if statistics.task == "sequence" else _labelled_steps(statistics)),
     ]
+
+
+def _series_units(statistics: Statistics) -> tuple[int, str]:
+    rows, longest = statistics.rows, statistics.lengths[2]
+    if statistics.task == "step" and rows < _FEW_SERIES:
+        return 16, f"{rows} labelled sequences are soon learnt by heart, however many their steps"
+    return 128 if longest <= 64 else 64, f"sequences of up to {longest} steps"
 
 
 def _labelled_steps(statistics: Statistics) -> list[Choice]:

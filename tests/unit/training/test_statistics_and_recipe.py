@@ -236,6 +236,13 @@ def test_a_stem_leaves_at_most_as_many_steps_as_a_recurrence_reads_well(longest:
     assert -(-longest // stride) <= 128
 
 
+@pytest.mark.parametrize(("rows", "units"), [(1, 16), (99, 16), (100, 64), (5000, 64)])
+def test_few_labelled_sequences_are_learnt_by_few_units(rows: int, units: int) -> None:
+    assert resolve(replace(STEPS, rows=rows), {})[0].hidden_size == units
+    assert resolve(replace(STEPS, rows=rows), {"hidden_size": 5})[0].hidden_size == 5
+    assert resolve(replace(SERIES, rows=rows), {})[0].hidden_size == 128
+
+
 @pytest.mark.parametrize(("rows", "refit"), [(100, True), (20_000, True), (20_001, False)])
 def test_rows_that_were_divided_are_learnt_whole_where_they_are_few_enough(rows: int, refit: bool) -> None:
     for statistics in (TEXT, SERIES, TAGS, STEPS):
