@@ -64,6 +64,9 @@ def resolve(statistics: Statistics, settings: Mapping[str, Any]) -> tuple[Traini
     if settings.get("needs_streaming"):
         choices = [_streaming(choice, streaming) for choice in choices]
     choices = [choice for choice in choices if choice.name not in settings]
+    if settings.get("dense_sizes"):
+        # It is served by the head's own weights, of a head that is one layer.
+        choices = [choice for choice in choices if choice.name != "residual"]
     choices += [Choice(name, value, "as you said") for name, value in settings.items()]
     config = TrainingConfig(**{choice.name: choice.value for choice in choices})
     if statistics.task == "step" and (statistics.kind == "text") != (config.level == "tokens"):

@@ -319,6 +319,13 @@ def test_what_is_left_open_is_learnt_of_the_steps_of_a_series_alone(
         resolve(statistics, {"residual": True, **settings})
 
 
+def test_a_head_of_the_users_own_reads_no_step_by_itself() -> None:
+    config, choices = resolve(STEPS, {"dense_sizes": (8,)})
+    assert (config.residual, config.dense_sizes) == (False, (8,))
+    assert "residual" not in {choice.name for choice in choices}
+    assert resolve(STEPS, {"dense_sizes": ()})[0].residual
+
+
 @pytest.mark.parametrize("name", ["ngram_buckets", "affix_buckets", "pair_buckets"])
 def test_tables_of_tokens_are_not_for_series(name: str) -> None:
     with pytest.raises(InvalidConfig, match=r"^ngram_buckets, affix_buckets, pair_buckets: these are of tokens"):
