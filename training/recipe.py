@@ -240,7 +240,7 @@ def _series_units(statistics: Statistics) -> tuple[int, str]:
 
 
 def _labelled_steps(statistics: Statistics) -> list[Choice]:
-    why = "the steps of a series are many, but of few days: what a step tells by itself holds on others too"
+    why = "neighbouring steps are much alike, and learnt by heart; what a step tells by itself holds elsewhere too"
     choices = [Choice("residual", True, why)]
     if statistics.channels > 1:
         # One channel alone may answer nearly all of a week, and not the next one.
