@@ -44,8 +44,12 @@ class Prometheus:
         return result
 
     def has(self, query: str) -> bool:
+        return bool(self.ask(query))
+
+    def is_ready(self) -> bool:
+        # It listens before its storage is open, and answers queries with 503 and a line of text until then.
         with contextlib.suppress(httpx.TransportError):
-            return bool(self.ask(query))
+            return httpx.get(f"{self._url}/-/ready", timeout=PATIENCE).is_success
         return False
 
 
@@ -66,8 +70,15 @@ def prometheus(tmp: Path, target: str, **labels: str) -> Iterator[Prometheus]:
             stdout=log,
             stderr=log,
         )
+    found = Prometheus(f"http://{address}")
+
+    def is_ready() -> bool:
+        assert process.poll() is None, (tmp / "prometheus.log").read_text()
+        return found.is_ready()
+
     try:
-        yield Prometheus(f"http://{address}")
+        wait_for(is_ready, "Prometheus to be ready")
+        yield found
     finally:
         process.terminate()
         process.wait(PATIENCE)
