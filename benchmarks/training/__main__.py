@@ -2,8 +2,9 @@
 
     python -m benchmarks.training [cells|text|overhead|loading|all] [--rounds 3] [--systems gatewise,keras]
 
-Each system runs in its own process on one core with one thread. Systems are interleaved: every round runs each of them
-once, so that a slow minute of the machine hits all alike. What counts is CPU time, user and system, of the fit alone.
+Each system runs in its own process on one core with one thread. Systems are interleaved: every round, with data and
+first weights of its own, runs each of them once, so that a slow minute of the machine hits all alike. What counts is
+CPU time, user and system, of the fit alone.
 """
 
 from __future__ import annotations
@@ -48,14 +49,14 @@ class Bench:
     def compare(self, kind: str, systems: Sequence[System]) -> dict[str, dict[str, list[Row]]]:
         """Figures by cell and system, a row for each round."""
         arrays = self.work / f"{kind}.npz"
-        write(arrays, kind, self.rows, max(self.rows // 10, 1))
         ready = _ready([system for system in systems if kind in system.kinds])
         found: dict[str, dict[str, list[Row]]] = {cell: {each.name: [] for each in ready} for cell in self.cells}
         for round_ in range(self.rounds):
+            write(arrays, kind, self.rows, max(self.rows // 10, 1), seed=round_)
             for cell in self.cells:
                 for system, python in ready.items():
                     job = {
-                        **{"arrays": str(arrays), "kind": kind, "cell": cell, "epochs": self.epochs},
+                        **{"arrays": str(arrays), "kind": kind, "cell": cell, "epochs": self.epochs, "seed": round_},
                         **{"vocabulary": VOCABULARY, "classes": _CLASSES[kind], "precision": system.precision},
                     }
                     row = self._run([str(python), str(PEERS / system.script)], job)

@@ -10,12 +10,13 @@ import numpy as np
 
 
 class Case:
-    """The job of a process: `kind`, `cell`, `epochs`, `vocabulary`, `classes`, and train and held-out arrays."""
+    """The job of a process: its kind, cell, epochs and so on, and train and held-out arrays."""
 
     def __init__(self, path):  # type: ignore[no-untyped-def]
         job = json.loads(Path(path).read_text())
-        self.kind, self.cell, self.epochs, self.precision = (job[k] for k in ("kind", "cell", "epochs", "precision"))
-        self.vocabulary, self.classes, self.out = job["vocabulary"], job["classes"], Path(job["out"])
+        self.kind, self.cell, self.epochs, self.seed = (job[k] for k in ("kind", "cell", "epochs", "seed"))
+        self.precision, self.vocabulary, self.classes = (job[k] for k in ("precision", "vocabulary", "classes"))
+        self.out = Path(job["out"])
         with np.load(job["arrays"]) as arrays:
             self.train, self.held_out = (self._part(arrays, name) for name in ("train", "held_out"))
 

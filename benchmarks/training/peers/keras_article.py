@@ -27,8 +27,8 @@ def main() -> None:
     """Fit and measure."""
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    keras.utils.set_random_seed(0)
     case = case_of_command()
+    keras.utils.set_random_seed(case.seed)
     cell = {"lstm": layers.LSTM, "gru": layers.GRU}[case.cell]
     x, y = inputs(case, case.train)
     model = keras.Sequential([keras.Input(x.shape[1:])])

@@ -30,7 +30,8 @@ def main() -> None:
     torch.set_num_threads(1)
     case = case_of_command()
     encoder = {"type": "rnn", "cell_type": case.cell, "embedding_size": 128, "state_size": 128, "reduce_output": "last"}
-    read = {"tokenizer": "space", "max_sequence_length": 200, "most_common": case.vocabulary}
+    # Padded at their beginning, as Keras pads them: its last step is that of the padded text.
+    read = {"tokenizer": "space", "max_sequence_length": 200, "most_common": case.vocabulary, "padding": "left"}
     config = {
         "input_features": [{"name": "text", "type": "text", "encoder": encoder, "preprocessing": read}],
         "output_features": [
@@ -52,7 +53,7 @@ def main() -> None:
             test_set=table(case.held_out),  # type: ignore[no-untyped-call]
             output_directory=folder,
             skip_save_processed_input=True,
-            random_seed=0,
+            random_seed=case.seed,
         )
     accuracy = result.train_stats["validation"]["label"]["accuracy"][-1]
     epochs.meter.write(case, accuracy, sum(p.numel() for p in model.model.parameters()))

@@ -16,7 +16,9 @@ from training.embedding import Forms
 
 def configuration(case: Case) -> TrainingConfig:
     """The preset: its values are the plain defaults."""
-    return TrainingConfig(preset="documented", cells=(case.cell,), epochs=case.epochs, precision=case.precision)
+    return TrainingConfig(
+        preset="documented", cells=(case.cell,), epochs=case.epochs, seed=case.seed, precision=case.precision
+    )
 
 
 def model(case: Case) -> ModelConfig:

@@ -31,8 +31,8 @@ class Network(nn.Module):
 def main() -> None:
     """Fit and measure."""
     torch.set_num_threads(1)
-    torch.manual_seed(0)
     case = case_of_command()
+    torch.manual_seed(case.seed)
     network = Network(case, case.train[0][0].shape[-1])  # type: ignore[no-untyped-call]
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     rows = tensors(case.train)
