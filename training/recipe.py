@@ -63,10 +63,7 @@ def resolve(statistics: Statistics, settings: Mapping[str, Any]) -> tuple[Traini
     choices = _documented(statistics) if documented else _default(statistics)
     if settings.get("needs_streaming"):
         choices = [_streaming(choice, streaming) for choice in choices]
-    choices = [choice for choice in choices if choice.name not in settings]
-    if settings.get("dense_sizes"):
-        # It is served by the head's own weights, of a head that is one layer.
-        choices = [choice for choice in choices if choice.name != "residual"]
+    choices = [choice for choice in choices if choice.name not in {*settings, *_giving_way(settings)}]
     choices += [Choice(name, value, "as you said") for name, value in settings.items()]
     config = TrainingConfig(**{choice.name: choice.value for choice in choices})
     if statistics.task == "step" and (statistics.kind == "text") != (config.level == "tokens"):
@@ -97,7 +94,7 @@ def follow(
     Returns:
         as `resolve`.
     """
-    theirs = {name: getattr(recipe, name) for name in TrainingConfig.model_fields}
+    theirs = {name: getattr(recipe, name) for name in TrainingConfig.model_fields if name not in _giving_way(settings)}
     config, _ = resolve(statistics, {**theirs, **settings})
     plain = TrainingConfig()
     choices = [
@@ -106,6 +103,12 @@ def follow(
         if value != getattr(plain, name) or name in settings
     ]
     return config, choices
+
+
+def _giving_way(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a recipe leaves out, unless it is asked for, because the user's settings do not go with it."""
+    # It is served by the head's own weights, of a head that is one layer.
+    return ("residual",) if settings.get("dense_sizes") else ()
 
 
 def _streaming(choice: Choice, streaming: Mapping[str, Any]) -> Choice:

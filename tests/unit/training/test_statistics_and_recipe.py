@@ -378,6 +378,16 @@ def test_a_finished_models_recipe_is_followed_whatever_the_rows_are_now() -> Non
     assert "select" not in reasons  # as in every plain configuration
 
 
+def test_a_followed_recipe_gives_way_to_a_head_of_the_users_own_size() -> None:
+    theirs, _ = resolve(STEPS, {})
+    config, choices = follow(theirs, STEPS, {"dense_sizes": (8,)})
+    assert theirs.residual
+    assert config == theirs.model_copy(update={"dense_sizes": (8,), "residual": False})
+    assert "residual" not in {choice.name for choice in choices}
+    with pytest.raises(InvalidConfig, match=r"^residual"):
+        follow(theirs, STEPS, {"dense_sizes": (8,), "residual": True})
+
+
 def test_what_does_not_fit_a_followed_recipe_is_refused() -> None:
     theirs, _ = resolve(TEXT, {})
     with pytest.raises(InvalidConfig, match="monitor: span_f1 needs BIO tags"):
