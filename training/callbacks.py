@@ -22,7 +22,7 @@ _MOST_LINES = 50
 
 # Of the time of training, what may go into checkpoints. They hold the weights four times over, with the optimizer's
 # state and the best epoch's, and would take much of the short epochs of a large vocabulary.
-_LARGEST_SHARE = 0.01
+_LARGEST_SHARE = 0.005
 
 
 class EpochSeed(pl.Callback):
@@ -148,7 +148,7 @@ def _put(values: dict[str, torch.Tensor], module: pl.LightningModule) -> None:
 class SpacedCheckpoint(ModelCheckpoint):
     """Keeps the state after the first epoch, and after later ones as soon as the time that it takes is well spent.
 
-    A killed run so loses at most a hundred times what one checkpoint takes, and an epoch.
+    A killed run so loses at most two hundred times what one checkpoint takes, and an epoch.
     """
 
     _due = 0.0

@@ -14,6 +14,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "affixes and shapes": {"affix_buckets": 0},
     "linear branch": {"wide": "off"},
     "skip": {"skip": False},
+    "scores of single steps": {"residual": False},
     "CRF": {"crf": False},
     "convolutional branch": {"branch_channels": (), "branch_kernels": ()},
     "strided stem": {"stem_stride": 1},
