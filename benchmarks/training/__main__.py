@@ -62,9 +62,8 @@ class Bench:
                     row = self._run([str(python), str(PEERS / system.script)], job)
                     found[cell][system.name].append(row)
                     rate = row["sequences"] * self.epochs / row["fit_cpu_seconds"]
-                    told = (
-                        f"{rate:8.1f} sequences a CPU-second  {row['peak_mb']:.0f} MB  accuracy {row['accuracy']:.3f}"
-                    )
+                    told = f"{rate:8.1f} sequences a CPU-second  {row['peak_mb']:.0f} MB"
+                    told += "" if row["accuracy"] is None else f"  accuracy {row['accuracy']:.3f}"
                     print(f"{round_ + 1} {kind} {cell.upper()} {system.name:<16} {told}", flush=True)
         return found
 

@@ -64,10 +64,7 @@ def _cell_table(part: str, cell: str, systems: dict[str, list[Row]]) -> str:
                 *(name, median_range([steady_rate(row) for row in rows], ".1f"), steady),
                 *(median_range([whole_rate(row) for row in rows], ".1f"), whole),
                 *(median_range([row["peak_mb"] for row in rows], ".0f"),),
-                *(
-                    median_range([row["accuracy"] for row in rows], ".3f"),
-                    f"{rows[0]['parameters']:,}" if rows else "-",
-                ),
+                *_learnt(rows),
             ]
         )
     head = ["system", "sequences a CPU-second", "times Keras", "with the first epoch", "times Keras", "peak MB"]
@@ -77,6 +74,13 @@ def _cell_table(part: str, cell: str, systems: dict[str, list[Row]]) -> str:
         goal = SPEED_GOALS[part, cell]
         told = f"Goal {goal:g} times Keras: {'met' if reached >= goal else 'not met'}, {reached:.2f}.\n\n"
     return f"### {cell.upper()}\n\n{told}{table([*head, 'accuracy held out', 'parameters'], lines)}"
+
+
+def _learnt(rows: list[Row]) -> tuple[str, str]:
+    """Accuracy and parameters, of what has any."""
+    if not rows or rows[0]["parameters"] is None:
+        return "-", "-"
+    return median_range([row["accuracy"] for row in rows], ".3f"), f"{rows[0]['parameters']:,}"
 
 
 def _overhead(rows: dict[str, dict[str, dict[str, list[Row]]]]) -> str:

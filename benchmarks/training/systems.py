@@ -52,12 +52,12 @@ KERAS = System(
     "Keras", "keras_article.py", ("tensorflow-cpu==2.21.0", "keras==3.15.1", "numpy==2.4.6"), check="import tensorflow"
 )
 PLAIN_TORCH = System("PyTorch", "plain_torch.py")
-BF16 = System(
-    "Gatewise, bf16",
-    "gatewise_lightning.py",
-    precision="bf16-mixed",
-    # Without them a CPU only pretends, and is slower.
-    needs=("avx512_bf16", "amx_bf16"),
+# Without them a CPU only pretends, and is slower.
+_HAS_BF16 = ("avx512_bf16", "amx_bf16")
+BF16 = System("Gatewise, bf16", "gatewise_lightning.py", precision="bf16-mixed", needs=_HAS_BF16)
+PRODUCTS = System("products alone", "products.py", kinds=("series",))
+PRODUCTS_BF16 = System(
+    "products alone, bf16", "products.py", kinds=("series",), precision="bf16-mixed", needs=_HAS_BF16
 )
 LUDWIG = System(
     "Ludwig",
@@ -67,4 +67,4 @@ LUDWIG = System(
     check="from ludwig.api import LudwigModel",
     kinds=("text",),
 )
-SYSTEMS = (GATEWISE, BF16, PLAIN_TORCH, KERAS, LUDWIG)
+SYSTEMS = (GATEWISE, BF16, PLAIN_TORCH, KERAS, LUDWIG, PRODUCTS, PRODUCTS_BF16)

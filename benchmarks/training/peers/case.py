@@ -39,8 +39,8 @@ class Meter:
         """An epoch has ended."""
         self.ends.append(time.process_time())
 
-    def write(self, case: Case, accuracy: float, parameters: int) -> None:
-        """Leave the figures where the job says; the fit has ended."""
+    def write(self, case: Case, accuracy: float | None, parameters: int | None) -> None:
+        """Leave the figures where the job says; the fit has ended. What learns nothing has neither of the last two."""
         end = time.process_time()
         figures = {
             "sequences": len(case.train[0]),
@@ -48,8 +48,8 @@ class Meter:
             "epoch_cpu_seconds": np.diff([self.start, *self.ends]).tolist(),
             "peak_mb": _peak_mb(),
             "before_mb": self.before_mb,
-            "accuracy": float(accuracy),
-            "parameters": int(parameters),
+            "accuracy": accuracy if accuracy is None else float(accuracy),
+            "parameters": parameters,
         }
         case.out.write_text(json.dumps(figures))
 

@@ -40,7 +40,8 @@ def test_overhead_is_what_lightning_adds_to_a_bare_step() -> None:
 def test_the_report_says_which_goals_are_met(tmp_path: Path) -> None:
     fast, slow = [row(9, 1.0)], [row(9, 2.0)]
     shared = {"machine": {"cpu": "x"}, "commit": "abc", "shape": {"rounds": 1}}
-    cells = {"lstm": {"Gatewise": fast, "Keras": slow}, "gru": {"Gatewise": fast, "Keras": slow}}
+    products = [{**row(9, 0.5), "accuracy": None, "parameters": None}]
+    cells = {"lstm": {"Gatewise": fast, "Keras": slow, "products alone": products}, "gru": {"Gatewise": fast, "Keras": slow}}
     (tmp_path / "cells.json").write_text(json.dumps(shared | {"rows": cells}))
     overhead = {"series": {"lstm": {"Gatewise": [row(9, 1.04)], "bare loop": fast}}}
     (tmp_path / "overhead.json").write_text(json.dumps(shared | {"rows": overhead}))
@@ -50,6 +51,7 @@ def test_the_report_says_which_goals_are_met(tmp_path: Path) -> None:
     write_report(tmp_path)
     text = (tmp_path / "README.md").read_text()
     assert "Goal 3 times Keras: not met, 2.00." in text
+    assert "| products alone | 200.0 | 4.00 | 21.1 | 1.16 | 200 | - | - |" in text
     assert "Goal 1.5 times Keras: met, 2.00." in text
     assert "| series LSTM | 96.2 | 100.0 | 4.0% | met |" in text
     assert "| encode one by one | 99,999 | 10.0 | 1 MB more after the first tenth | not met |" in text
