@@ -41,7 +41,10 @@ def test_the_report_says_which_goals_are_met(tmp_path: Path) -> None:
     fast, slow = [row(9, 1.0)], [row(9, 2.0)]
     shared = {"machine": {"cpu": "x"}, "commit": "abc", "shape": {"rounds": 1}}
     products = [{**row(9, 0.5), "accuracy": None, "parameters": None}]
-    cells = {"lstm": {"Gatewise": fast, "Keras": slow, "products alone": products}, "gru": {"Gatewise": fast, "Keras": slow}}
+    cells = {
+        "lstm": {"Gatewise": fast, "Keras": slow, "products alone": products},
+        "gru": {"Gatewise": fast, "Keras": slow},
+    }
     (tmp_path / "cells.json").write_text(json.dumps(shared | {"rows": cells}))
     overhead = {"series": {"lstm": {"Gatewise": [row(9, 1.04)], "bare loop": fast}}}
     (tmp_path / "overhead.json").write_text(json.dumps(shared | {"rows": overhead}))
