@@ -1,4 +1,4 @@
-"""The matrix products of a fit and nothing else, each in its fastest form: no network of this size trains faster.
+"""The matrix products of a fit and nothing else, in the largest pieces: a ceiling for a network of these sizes.
 
 All steps of a batch are one product here; a recurrence must make them one after the other.
 """
@@ -15,26 +15,34 @@ def main() -> None:
     case = case_of_command()
     steps, channels = case.train[0][0].shape
     gates = {"lstm": 4, "gru": 3}[case.cell]
-    shapes = [(channels + UNITS, gates * UNITS), (UNITS, DENSE), (DENSE, case.classes)]
     dtype = torch.bfloat16 if case.precision.startswith("bf16") else torch.float32
-    layers = [tuple(torch.randn(shape, dtype=dtype) for shape in operands(BATCH * steps, *io)) for io in shapes]
+    # Inputs, of which so many need no gradient, and outputs of each layer.
+    sizes = [(channels + UNITS, channels, gates * UNITS), (UNITS, 0, DENSE), (DENSE, 0, case.classes)]
+    layers = [operands(BATCH * steps, *size, dtype) for size in sizes]
     meter = Meter()
     for _ in range(case.epochs):
-        for _ in range(len(case.train[0]) // BATCH):
-            for inputs, weights, outputs in layers:
-                inputs @ weights
-                outputs @ weights.T
-                inputs.T @ outputs
-        for _ in range(len(case.held_out[0]) // BATCH):
-            for inputs, weights, _outputs in layers:
-                inputs @ weights
+        for rows in batches(len(case.train[0])):
+            for inputs, weights, outputs, given in layers:
+                x, gradient = inputs[: rows * steps], outputs[: rows * steps]
+                x @ weights
+                gradient @ weights[given:].T
+                x.T @ gradient
+        for rows in batches(len(case.held_out[0])):
+            for inputs, weights, _outputs, _given in layers:
+                inputs[: rows * steps] @ weights
         meter.epoch()
     meter.write(case, None, None)
 
 
-def operands(rows, inputs, outputs):  # type: ignore[no-untyped-def]
-    """Shapes of a layer's inputs, weights and outputs."""
-    return (rows, inputs), (inputs, outputs), (rows, outputs)
+def operands(rows, inputs, given, outputs, dtype):  # type: ignore[no-untyped-def]
+    """Inputs, weights and outputs of a layer, and how many of its inputs are data."""
+    shapes = (rows, inputs), (inputs, outputs), (rows, outputs)
+    return *(torch.randn(shape, dtype=dtype) for shape in shapes), given
+
+
+def batches(count):  # type: ignore[no-untyped-def]
+    """Rows of each batch."""
+    return [min(BATCH, count - start) for start in range(0, count, BATCH)]
 
 
 if __name__ == "__main__":
